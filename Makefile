@@ -1,0 +1,38 @@
+# The manual of this project: `make` alone lists what it can do.
+PYTHON ?= python3.11
+DATA ?=
+BENCH ?= latency --users 1
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check up down bench
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: ## Install what is missing (demo and test do this first)
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing; run: sudo apt-get install python3.11 python3-venv"; exit 2; }
+	@$(PYTHON) -m compose.local.setup
+
+demo: setup ## The whole story on this machine; DATA=FOLDER for your own recordings
+	@$(BIN)/soundscape demo $(if $(DATA),--data "$(DATA)")
+
+test: setup ## The tests that need no GPU, no network and no recordings; under 10 minutes
+	$(PYTEST) -m "not slow and not gpu and not network and not recordings" $(ARGS)
+
+test-all: setup ## Every test that this machine can run, the slow ones too
+	$(PYTEST) -m "not gpu and not network and not recordings" $(ARGS)
+
+check: setup ## Lint and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+up: setup ## Start the stack
+	@$(BIN)/soundscape up
+
+down: ## Stop the stack; nothing is left running
+	@$(BIN)/soundscape down
+
+bench: setup ## Measure; BENCH="stream" or BENCH="latency --users 8"
+	@$(BIN)/soundscape bench $(BENCH)

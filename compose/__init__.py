@@ -1,0 +1,1 @@
+"""The stack: set-up, supervision, status and doctor of every process on one machine."""

@@ -1,0 +1,1 @@
+"""The local stack: no container, everything on loopback, kept alive by supervisor."""
