@@ -1,0 +1,218 @@
+"""How the invented species sound: one call at a time, dry and close, from a pitch, a tempo and chance.
+
+The voices come in pairs that put the same energy into the same bands and differ only in time (rising and falling,
+faster and slower, swelling and fading), and every voice may sit anywhere in a band that others share. So nothing
+less than the shape of a call tells who called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+RATE = 32_000
+"""Samples a second of everything synthetic; BirdCLEF's rate."""
+
+Voice = Callable[[np.random.Generator, float, float], NDArray[np.float32]]
+"""(rng, pitch in Hz, tempo around 1) -> one call, float32 mono at 32 kHz, peak near 1."""
+
+
+def _samples(seconds: float) -> int:
+    return max(1, round(seconds * RATE))
+
+
+def _hump(n: int, edge: float = 0.35) -> NDArray[np.float64]:
+    """An envelope of `n` samples that is the same backwards: raised-cosine edges, flat between."""
+    rise = max(1, int(n * edge))
+    ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(rise) / rise)
+    envelope = np.ones(n)
+    envelope[:rise] = ramp
+    envelope[n - rise :] = ramp[::-1]
+    return envelope
+
+
+def _whistle(rng: np.random.Generator, contour_hz: NDArray[np.float64], edge: float = 0.2) -> NDArray[np.float64]:
+    """A tone that follows a contour, with a little of its second and third harmonic."""
+    phase = 2 * np.pi * np.cumsum(contour_hz) / RATE
+    tone = np.sin(phase)
+    for harmonic in (2, 3):
+        if contour_hz.max() * harmonic < 0.45 * RATE:
+            tone += rng.uniform(0, 0.25) / harmonic * np.sin(harmonic * phase)
+    return tone * _hump(len(tone), edge)
+
+
+def _lay(notes: list[NDArray[np.float64]], starts_s: list[float], gains: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+    """Notes at their starts on one stretch of silence."""
+    call = np.zeros(max(_samples(at) + len(note) for at, note in zip(starts_s, notes, strict=True)), dtype=np.float64)
+    for index, (at, note) in enumerate(zip(starts_s, notes, strict=True)):
+        first = _samples(at) if at > 0 else 0
+        call[first : first + len(note)] += note * (1.0 if gains is None else gains[index])
+    return call.astype(np.float32)
+
+
+def _band(rng: np.random.Generator, n: int, centre_hz: float, octaves: float) -> NDArray[np.float64]:
+    """Noise with a bell-shaped spectrum on a scale of octaves, RMS about 1."""
+    size = fft.next_fast_len(n, real=True)
+    spectrum = fft.rfft(rng.standard_normal(size))
+    hertz = np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0)
+    spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / octaves) ** 2)
+    noise: NDArray[np.float64] = fft.irfft(spectrum, size)[:n]
+    return noise / (np.sqrt(np.mean(noise**2)) + 1e-12)
+
+
+def _throat(rng: np.random.Generator, contour_hz: NDArray[np.float64], centre_hz: float) -> NDArray[np.float64]:
+    """A harsh harmonic stack (sawtooth and breath) through one broad resonance: a mammal's throat."""
+    n = len(contour_hz)
+    phase = np.cumsum(contour_hz) / RATE + rng.uniform()
+    source = 2 * (phase % 1) - 1 + 0.3 * rng.standard_normal(n)
+    size = fft.next_fast_len(n, real=True)
+    spectrum = fft.rfft(source, size)
+    hertz = np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0)
+    spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / 0.7) ** 2)
+    sound: NDArray[np.float64] = fft.irfft(spectrum, size)[:n]
+    return sound / (np.abs(sound).max() + 1e-12)
+
+
+def _sweeps(rng: np.random.Generator, pitch: float, tempo: float, sign: int) -> NDArray[np.float32]:
+    octave = rng.uniform(0.45, 0.9) * sign
+    notes, starts, at = [], [], 0.0
+    for _ in range(rng.integers(2, 6)):
+        length = rng.uniform(0.25, 0.4) / tempo
+        notes.append(_whistle(rng, pitch * rng.uniform(0.97, 1.03) * np.exp2(octave * np.linspace(-0.5, 0.5, _samples(length)))))
+        starts.append(at)
+        at += length + rng.uniform(0.06, 0.16) / tempo
+    return _lay(notes, starts)
+
+
+def rising_whistles(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """Two to five upward sweeps."""
+    return _sweeps(rng, pitch, tempo, 1)
+
+
+def falling_whistles(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """Two to five downward sweeps."""
+    return _sweeps(rng, pitch, tempo, -1)
+
+
+def _trill(rng: np.random.Generator, pitch: float, tempo: float, slow_first: bool) -> NDArray[np.float32]:
+    gaps = np.geomspace(rng.uniform(0.26, 0.34), rng.uniform(0.06, 0.08), int(rng.integers(10, 17))) / tempo
+    gaps = gaps if slow_first else gaps[::-1]
+    notes, starts, at = [], [], 0.0
+    for gap in gaps:
+        arch = np.sin(np.pi * np.linspace(0, 1, _samples(0.6 * min(gap, 0.1))))
+        notes.append(_whistle(rng, pitch * np.exp2(0.25 * arch), 0.3))
+        starts.append(at)
+        at += gap
+    return _lay(notes, starts)
+
+
+def quickening_trill(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """A trill whose notes come faster and faster, like a dropped ball."""
+    return _trill(rng, pitch, tempo, slow_first=True)
+
+
+def slowing_trill(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """A trill that begins fast and runs down."""
+    return _trill(rng, pitch, tempo, slow_first=False)
+
+
+def _pairs(rng: np.random.Generator, pitch: float, tempo: float, sign: int) -> NDArray[np.float32]:
+    octave = rng.uniform(0.35, 0.6) * sign
+    notes, starts, at = [], [], 0.0
+    for _ in range(rng.integers(2, 5)):
+        for side in (-0.5, 0.5):
+            length = rng.uniform(0.14, 0.2) / tempo
+            notes.append(_whistle(rng, np.full(_samples(length), pitch * 2 ** (side * octave)), 0.15))
+            starts.append(at)
+            at += length + 0.02
+        at += rng.uniform(0.25, 0.4) / tempo
+    return _lay(notes, starts)
+
+
+def high_low(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """Pairs of flat notes, the second lower, like a cuckoo."""
+    return _pairs(rng, pitch, tempo, -1)
+
+
+def low_high(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """Pairs of flat notes, the second higher, like a coquí."""
+    return _pairs(rng, pitch, tempo, 1)
+
+
+def vibrato(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """One or two long notes that waver."""
+    notes, starts, at = [], [], 0.0
+    for _ in range(rng.integers(1, 3)):
+        length = rng.uniform(0.9, 1.5) / tempo
+        seconds = np.arange(_samples(length)) / RATE
+        notes.append(_whistle(rng, pitch * np.exp2(rng.uniform(0.2, 0.4) * np.sin(2 * np.pi * 7 * tempo * seconds)), 0.1))
+        starts.append(at)
+        at += length + rng.uniform(0.1, 0.3)
+    return _lay(notes, starts)
+
+
+def _pulses(rng: np.random.Generator, pitch: float, rate_hz: float, length_s: float) -> NDArray[np.float32]:
+    count = max(3, round(length_s * rate_hz))
+    notes = [_whistle(rng, np.full(_samples(0.55 / rate_hz), pitch), 0.4) for _ in range(count)]
+    return _lay(notes, [index / rate_hz for index in range(count)], rng.uniform(0.8, 1.0, count))
+
+
+def slow_pulses(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """A frog's even pulses, about six a second."""
+    return _pulses(rng, pitch, 6 * tempo, rng.uniform(1.2, 2.6))
+
+
+def fast_pulses(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """A frog's even pulses, about fifteen a second."""
+    return _pulses(rng, pitch, 15 * tempo, rng.uniform(1.2, 2.6))
+
+
+def chirps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """A cricket: chirps of three or four fast pulses, about two chirps a second."""
+    one = [_pulses(rng, pitch, 15 * tempo, rng.integers(3, 5) / (15 * tempo)).astype(np.float64) for _ in range(rng.integers(3, 7))]
+    return _lay(one, [index * 0.52 / tempo for index in range(len(one))])
+
+
+def _rasps(rng: np.random.Generator, pitch: float, tempo: float, swelling: bool) -> NDArray[np.float32]:
+    width = rng.uniform(0.12, 0.35)
+    notes, starts, at = [], [], 0.0
+    for _ in range(rng.integers(3, 7)):
+        length = rng.uniform(0.3, 0.5) / tempo
+        noise = _band(rng, _samples(length), pitch, width)
+        shape = np.linspace(0.02, 1.0, len(noise)) ** 2
+        notes.append(0.35 * noise * (shape if swelling else shape[::-1]))
+        starts.append(at)
+        at += length + rng.uniform(0.03, 0.1)
+    return _lay(notes, starts)
+
+
+def swelling_rasps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """Stridulation that swells and breaks off."""
+    return _rasps(rng, pitch, tempo, swelling=True)
+
+
+def fading_rasps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """Stridulation that bursts and fades."""
+    return _rasps(rng, pitch, tempo, swelling=False)
+
+
+def roar(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """A long rough roar that swells and ebbs."""
+    n = _samples(rng.uniform(1.4, 2.6) / tempo)
+    arch = np.sin(np.pi * np.linspace(0, 1, n))
+    return (_throat(rng, rng.uniform(140, 260) * np.exp2(0.3 * arch), pitch) * (0.15 + 0.85 * arch)).astype(np.float32)
+
+
+def whinny(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
+    """Four to eight short harsh barks in a row."""
+    notes, starts, at = [], [], 0.0
+    base = rng.uniform(140, 260)
+    for _ in range(rng.integers(4, 9)):
+        n = _samples(rng.uniform(0.12, 0.18) / tempo)
+        notes.append(_throat(rng, base * np.exp2(0.3 * np.sin(np.pi * np.linspace(0, 1, n))), pitch) * _hump(n, 0.3))
+        starts.append(at)
+        at += rng.uniform(0.28, 0.36) / tempo
+    return _lay(notes, starts)

@@ -1,0 +1,93 @@
+"""Kafka through kafka-python: the clients that commands and consumers share, and their errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from soundscape.errors import Unavailable
+from soundscape.events import Event
+from soundscape.settings import Port, Settings
+from soundscape.topics import MAX_MESSAGE_BYTES, Topic
+from soundscape.wire import Message, encode
+
+LIMIT_S = 30
+"""Seconds to wait for the broker's acknowledgement."""
+
+
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Map kafka-python's errors to Unavailable."""
+    try:
+        yield
+    except KafkaError as error:
+        raise Unavailable(f"The broker did not answer ({type(error).__name__}); is the stack up? `soundscape status` says.") from error
+
+
+def new_producer(settings: Settings) -> KafkaProducer:
+    """A producer that is acknowledged by all replicas and sends nothing twice. Raises Unavailable."""
+    with broker_errors():
+        return KafkaProducer(
+            bootstrap_servers=settings.address(Port.KAFKA),
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=MAX_MESSAGE_BYTES,
+            linger_ms=0,
+        )
+
+
+def new_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+    """A consumer without a group unless the options name one; offsets are never committed by themselves. Raises Unavailable."""
+    with broker_errors():
+        return KafkaConsumer(
+            bootstrap_servers=settings.address(Port.KAFKA),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_bytes=32 * 1024 * 1024,
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES + 64 * 1024,
+            **options,
+        )
+
+
+def new_admin(settings: Settings) -> KafkaAdminClient:
+    """An administrator. Raises Unavailable."""
+    with broker_errors():
+        return KafkaAdminClient(bootstrap_servers=settings.address(Port.KAFKA))
+
+
+def publish(producer: KafkaProducer, topic: str, message: Message) -> Any:
+    """Send one record and wait for its acknowledgement; returns kafka-python's RecordMetadata. Raises Unavailable."""
+    with broker_errors():
+        sent = producer.send(topic, key=message.key, value=message.value, headers=message.headers)
+        return sent.get(timeout=LIMIT_S)
+
+
+def say(producer: KafkaProducer, topic: Topic, event: Event) -> Any:
+    """Publish an event to its topic and wait for the acknowledgement. Raises Unavailable."""
+    return publish(producer, topic.name, encode(event))
+
+
+def read_all(consumer: KafkaConsumer, topics: list[str], poll_ms: int = 200) -> Iterator[Any]:
+    """Every record of the topics up to their ends at the start, oldest first in each partition. Raises Unavailable.
+
+    Waits until each position has passed the end, never for the record `end - 1`: compaction leaves gaps.
+    """
+    with broker_errors():
+        parts = [TopicPartition(t, p) for t in topics for p in sorted(consumer.partitions_for_topic(t) or ())]
+        if not parts:
+            return
+        consumer.assign(parts)
+        ends = consumer.end_offsets(parts)
+        starts = consumer.beginning_offsets(parts)
+        open_parts = {part for part in parts if starts[part] < ends[part]}
+        consumer.seek_to_beginning(*parts)
+        while open_parts:
+            for part, records in consumer.poll(poll_ms).items():
+                for record in records:
+                    if record.offset < ends[part]:
+                        yield record
+            open_parts = {part for part in open_parts if consumer.position(part) < ends[part]}

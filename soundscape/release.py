@@ -1,0 +1,164 @@
+"""What a model release is: a folder with `release.json` and model files, which carries all that decides an answer."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from soundscape.errors import Invalid, Reason
+from soundscape.events import Name, Probability
+from soundscape.features import FeatureSpec
+from soundscape.taxonomy import Species
+
+RELEASE_FILE = "release.json"
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+WEEKS = 48
+"""BirdNET's year: four weeks a month."""
+
+
+class Member(BaseModel):
+    """One model of a release, served by Triton as `NAME-DIGEST`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
+    file: FileName
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the model file."""
+    runtime: Literal["onnx", "litert", "torchscript", "openvino"] = "onnx"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    feature_fingerprint: str
+    labels: tuple[str, ...]
+    """Labels of the model's outputs, in their order."""
+    activation: Literal["none", "sigmoid"] = "sigmoid"
+    """What turns an output into a probability."""
+    weight: float = Field(1.0, gt=0)
+    licence: str
+    noncommercial: bool = False
+
+    @property
+    def triton_name(self) -> str:
+        """The model's name in Triton."""
+        return f"{self.name}-{self.digest[:12]}"
+
+
+class Release(BaseModel):
+    """`release.json`. Labels are the union of the members', in plain string order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    labels: tuple[Species, ...] = Field(min_length=1)
+    features: dict[str, FeatureSpec]
+    """By fingerprint."""
+    members: tuple[Member, ...] = Field(min_length=1)
+    thresholds: dict[str, Probability] = {}
+    """By label, where it is not `threshold`."""
+    threshold: Probability = 0.5
+    prior_file: FileName | None = None
+    """`.npy`, float32 (WEEKS, labels) in [0, 1]: what place and week multiply a score by."""
+    metrics: dict[str, Any] = {}
+    data_digest: str | None = None
+    git_commit: str | None = None
+    mlflow_run: str | None = None
+    created_at: str
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """The members' licences, each once."""
+        return tuple(sorted({member.licence for member in self.members}))
+
+    def verify(self) -> None:
+        """Raise Invalid (release-invalid) unless the parts fit each other: fingerprints follow from specs, labels from members."""
+        for fingerprint, spec in self.features.items():
+            if spec.fingerprint != fingerprint:
+                raise _invalid(self.name, f"the feature fingerprint {fingerprint} does not follow from its spec ({spec.fingerprint})")
+        for member in self.members:
+            if member.feature_fingerprint not in self.features:
+                raise _invalid(self.name, f"member {member.name} wants features {member.feature_fingerprint}, which the release lacks")
+            if len(set(member.labels)) != len(member.labels):
+                raise _invalid(self.name, f"member {member.name} names a label twice")
+        union = sorted({label for member in self.members for label in member.labels})
+        if union != [species.label for species in self.labels]:
+            raise _invalid(self.name, "its labels are not the union of its members' labels in string order")
+        if unknown := sorted(self.thresholds.keys() - set(union)):
+            raise _invalid(self.name, f"it has thresholds for unknown labels ({', '.join(unknown[:3])})")
+
+
+class LoadedRelease:
+    """A release read from its folder and verified, with what a worker needs at hand."""
+
+    def __init__(self, folder: Path, release: Release, digest: str) -> None:
+        self.folder, self.release, self.digest = folder, release, digest
+        self.label_names = tuple(species.label for species in release.labels)
+        index = {label: n for n, label in enumerate(self.label_names)}
+        self.columns = {member.name: np.array([index[label] for label in member.labels]) for member in release.members}
+        """Of each member: int (its outputs,), the release's column of each output."""
+        self.thresholds = np.array([release.thresholds.get(label, release.threshold) for label in self.label_names], np.float32)
+
+    @cached_property
+    def prior(self) -> npt.NDArray[np.float32] | None:
+        """float32 (WEEKS, labels), or None. Raises Invalid if the file does not fit the labels."""
+        if self.release.prior_file is None:
+            return None
+        prior: npt.NDArray[np.float32] = np.load(self.folder / self.release.prior_file, allow_pickle=False)
+        if prior.shape != (WEEKS, len(self.label_names)) or prior.dtype != np.float32:
+            raise _invalid(self.release.name, f"its prior is {prior.dtype} {prior.shape}, not float32 {(WEEKS, len(self.label_names))}")
+        return prior
+
+
+def write_release(folder: Path, release: Release) -> LoadedRelease:
+    """Write `release.json` beside the model files that are already in `folder`, and read it back verified."""
+    release.verify()
+    (folder / RELEASE_FILE).write_text(release.model_dump_json(indent=1), encoding="utf-8")
+    return load_release(folder)
+
+
+def load_release(folder: Path, digest: str | None = None) -> LoadedRelease:
+    """Read and verify a release.
+
+    Raises Invalid (release-invalid): no or bad `release.json`, a file whose digest differs, parts that do not fit, or another
+    digest than the one that was deployed.
+    """
+    path = folder / RELEASE_FILE
+    try:
+        body = path.read_bytes()
+        release = Release.model_validate_json(body)
+    except FileNotFoundError as error:
+        raise Invalid(Reason.RELEASE_INVALID, f"There is no release at {folder}; make one with `soundscape train`.") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise Invalid(Reason.RELEASE_INVALID, f"{path} does not hold at {first['loc']}: {first['msg']}.") from error
+    release.verify()
+    for member in release.members:
+        if file_digest(folder / member.file) != member.digest:
+            raise _invalid(release.name, f"{member.file} is not the file that was released (its SHA-256 differs)")
+    prior = file_digest(folder / release.prior_file) if release.prior_file else ""
+    found = hashlib.sha256(body + prior.encode()).hexdigest()
+    if digest is not None and found != digest:
+        raise _invalid(release.name, "it was changed after it was deployed (its digest differs)")
+    return LoadedRelease(folder, release, found)
+
+
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file. Raises Invalid (release-invalid) if it is not there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise Invalid(Reason.RELEASE_INVALID, f"{path.name} is missing from the release at {path.parent}.") from error
+
+
+def week_of(day: int, month: int) -> int:
+    """BirdNET's week, 0 to 47: four a month, days 22 to the end in the fourth."""
+    return (month - 1) * 4 + min(3, (day - 1) // 7)
+
+
+def _invalid(name: str, what: str) -> Invalid:
+    return Invalid(Reason.RELEASE_INVALID, f"Release {name} is refused: {what}.")

@@ -1,0 +1,114 @@
+"""Every setting, declared once: read from SOUNDSCAPE_* in the environment, with defaults that make one local stack."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HOST = "127.0.0.1"
+"""Everything binds to loopback."""
+
+
+class Port(IntEnum):
+    """Offsets from `port_base`, one an address. Workers take LIVE + n and BULK + n."""
+
+    GATEWAY = 0
+    KAFKA = 1
+    KAFKA_CONTROLLER = 2
+    REDIS = 3
+    TRITON_HTTP = 4
+    TRITON_GRPC = 5
+    TRITON_METRICS = 6
+    PROMETHEUS = 7
+    MLFLOW = 8
+    DEPLOYER = 9
+    WATCHER = 10
+    BOARD = 11
+    RESULTS = 12
+    RAY = 13
+    RAY_DASHBOARD = 14
+    LIVE = 20
+    BULK = 30
+
+
+class Settings(BaseSettings):
+    """One stack. Two stacks on one machine differ in `data_dir` and `port_base`, and in nothing else."""
+
+    model_config = SettingsConfigDict(env_prefix="SOUNDSCAPE_", frozen=True)
+
+    data_dir: Path = Field(Path("var"), description="Folder of all state: data, logs, models, online_input, online_output")
+    port_base: int = Field(20100, ge=1024, le=65000, description="First port; every process takes one at a fixed distance")
+    site: str = Field("el-silencio", description="Site of watcher, simulate, deploy and key create unless given")
+    live_workers: int = Field(1, ge=1, le=10, description="Worker processes of the live lane")
+    bulk_workers: int = Field(1, ge=1, le=10, description="Worker processes of the bulk lane")
+    decoders: int = Field(2, ge=1, le=32, description="Decoding child processes a worker")
+    triton_instances: int = Field(2, ge=1, le=32, description="Instances of each model in Triton (1 thread each)")
+    min_free_gb: float = Field(2.0, ge=0, description="Free disk in GB below which the gateway accepts no clip")
+    max_backlog_clips: int = Field(5000, ge=1, description="Clips waiting in a lane above which the gateway accepts no clip")
+    log_cap_gb: float = Field(20.0, gt=0, description="Disk in GB that all topics together may take")
+    rebalance_poll_s: float = Field(86400.0, gt=0, description="Faust's broker_max_poll_interval; a test lowers it")
+    model_probe_limit_s: float = Field(10.0, gt=0, description="A model failing its probe longer than this sends clips to dead letters")
+    mlflow_uri: str | None = Field(None, description="MLflow elsewhere; the stack's own otherwise")
+    ray_address: str | None = Field(None, description="Ray cluster elsewhere; a local one otherwise")
+
+    def port(self, name: Port, n: int = 0) -> int:
+        """The port of a process; `n` counts workers of one kind."""
+        return self.port_base + name + n
+
+    def address(self, name: Port, n: int = 0) -> str:
+        """HOST:PORT of a process."""
+        return f"{HOST}:{self.port(name, n)}"
+
+    def url(self, name: Port, n: int = 0) -> str:
+        """http://HOST:PORT of a process."""
+        return f"http://{self.address(name, n)}"
+
+    @property
+    def root(self) -> Path:
+        """`data_dir`, absolute."""
+        return self.data_dir.expanduser().absolute()
+
+    @property
+    def online_input(self) -> Path:
+        """Where the watcher looks for recordings."""
+        return self.root / "online_input"
+
+    @property
+    def online_output(self) -> Path:
+        """Where the answers to watched recordings appear."""
+        return self.root / "online_output"
+
+    @property
+    def releases(self) -> Path:
+        """One folder a release."""
+        return self.root / "releases"
+
+    @property
+    def model_repository(self) -> Path:
+        """Triton's repository, built from the releases by the deployer."""
+        return self.root / "model_repository"
+
+    @property
+    def state(self) -> Path:
+        """Small files of the processes: pids, keys' hashes, the watcher's ledger. Mode 0700."""
+        return self.root / "state"
+
+    @property
+    def logs(self) -> Path:
+        """One log file a process."""
+        return self.root / "logs"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's address."""
+        return self.mlflow_uri or self.url(Port.MLFLOW)
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once from its environment."""
+    return Settings()

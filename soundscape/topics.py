@@ -1,0 +1,108 @@
+"""Where it is said: every topic, in story order, with who writes and reads it; the tables and AsyncAPI are generated from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from soundscape import events
+from soundscape.events import Event
+
+DAY_MS = 24 * 3600 * 1000
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+"""`max.message.bytes` of every topic, and the limit that every client is given: a body of 1.9 MB with its headers."""
+SEGMENT_BYTES = 64 * 1024 * 1024
+"""Small segments, so that retention acts soon after its time."""
+KEYED = 16
+"""Partitions of a keyed topic; never changed in place, since a key would move and its order break."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `share` is its part of the log's cap in GB; `durable` flushes each message to the disk before it is acknowledged."""
+
+    name: str
+    event: type[Event]
+    keyed_by: str
+    partitions: int
+    retention_days: int | None
+    share: float
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    says: str
+    compacted: bool = False
+    durable: bool = False
+
+    def config(self, cap_gb: float) -> dict[str, str]:
+        """Kafka's settings of this topic, under one cap in GB for all topics together."""
+        policy = ["compact"] * self.compacted + ["delete"] * (self.retention_days is not None)
+        return {
+            "cleanup.policy": ",".join(policy),
+            "retention.ms": str(self.retention_days * DAY_MS if self.retention_days else -1),
+            "retention.bytes": str(int(cap_gb * 1e9 * self.share / self.partitions) if self.retention_days else -1),
+            "segment.bytes": str(SEGMENT_BYTES),
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "flush.messages": "1" if self.durable else str(2**63 - 1),
+        }
+
+
+CLIPS = Topic(
+    "clips", events.ClipRecorded, "stream", KEYED, 30, 0.35,
+    ("gateway", "simulate", "deployer"), ("analyse-live", "board", "audit"),
+    "The live lane: five seconds from somebody who waits.", durable=True,
+)  # fmt: skip
+RECORDINGS = Topic(
+    "recordings", events.MinuteRecorded, "clip id", KEYED, 3, 0.30,
+    ("watcher", "gateway", "simulate", "deployer"), ("analyse-bulk", "board", "audit"),
+    "The bulk lane: recorders' minutes, and uploads of more than 15 s.",
+)  # fmt: skip
+PREDICTIONS = Topic(
+    "predictions", events.ClipAnalysed, "stream", KEYED, 400, 0.20,
+    ("analyse-live", "analyse-bulk"), ("gateway", "board", "results", "deployer", "audit"),
+    "What a release heard in a clip; the latest of a clip is its answer.",
+)  # fmt: skip
+SHADOW_PREDICTIONS = Topic(
+    "shadow-predictions", events.ClipAnalysed, "stream", KEYED, 30, 0.03,
+    (), (), "What a candidate heard in the same clip; no guide sees it.",
+)  # fmt: skip
+FEEDBACK = Topic(
+    "feedback", events.FeedbackGiven, "stream", KEYED, 400, 0.01,
+    (), (), "A guide's judgement of an answer.", durable=True,
+)  # fmt: skip
+SAMPLES = Topic(
+    "samples", events.ClipSampled, "clip id", KEYED, 400, 0.03,
+    (), (), "Sound worth a labeler's time; a tombstone removes a voice.", compacted=True,
+)  # fmt: skip
+LABELS = Topic(
+    "labels", events.ClipLabelled, "stream", KEYED, 4000, 0.01,
+    (), (), "What a person said a window holds.", durable=True,
+)  # fmt: skip
+TOUR_EVENTS = Topic("tour-events", events.TourMoved, "stream", KEYED, 400, 0.01, (), (), "A tour started or ended.")
+TOURS = Topic("tours", events.TourSummed, "stream", KEYED, None, 0.0, (), (), "What a tour has heard so far.", compacted=True)
+DEPLOYMENTS = Topic(
+    "deployments", events.SiteDeployed, "site", 1, None, 0.0,
+    ("deployer",), ("deployer", "analyse-live", "analyse-bulk", "gateway", "results"),
+    "The whole deployment state of a site; writing it is the commit.", compacted=True, durable=True,
+)  # fmt: skip
+DEPLOYMENT_LOG = Topic(
+    "deployment-log", events.DeploymentStepped, "site", 1, 400, 0.01,
+    ("deployer",), (), "Every step of every deployment, for people.",
+)  # fmt: skip
+DEAD_LETTERS = Topic(
+    "dead-letters", events.ClipDied, "clip id", KEYED, 30, 0.05,
+    ("analyse-live", "analyse-bulk"), ("gateway", "board", "results", "deployer", "audit"),
+    "What could not be answered, with its reason and its original bytes.",
+)  # fmt: skip
+
+TOPICS = (
+    CLIPS, RECORDINGS, PREDICTIONS, SHADOW_PREDICTIONS, FEEDBACK, SAMPLES, LABELS,
+    TOUR_EVENTS, TOURS, DEPLOYMENTS, DEPLOYMENT_LOG, DEAD_LETTERS,
+)  # fmt: skip
+"""All of them, in story order."""
+
+LANES = {"live": CLIPS, "bulk": RECORDINGS}
+"""The topic that each lane reads; its consumer group is `analyse-LANE`."""
+
+
+def by_name(name: str) -> Topic:
+    """The topic of that name. Raises KeyError."""
+    return {topic.name: topic for topic in TOPICS}[name]

@@ -1,0 +1,113 @@
+"""An event as a Kafka record and back: CloudEvents 1.0, Kafka binding, binary mode."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from soundscape.errors import Invalid, Reason
+from soundscape.events import ClipDied, ClipRecorded, Event, Place
+
+E = TypeVar("E", bound=Event)
+Headers = list[tuple[str, bytes]]
+SOURCE = "/el-silencio"
+ORIGINAL = "original_"
+"""Prefix under which a dead letter carries the headers of the record that died."""
+PREFIX = "ce_"
+
+
+class Message(NamedTuple):
+    """What a Kafka client sends."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+def encode(event: Event) -> Message:
+    """The record of an event. Its attributes are `ce_*` headers in UTF-8, its body the value."""
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    fields: dict[str, Any] = {"specversion": "1.0", "id": event.event_id(), "source": SOURCE, "type": event.TYPE, "time": now}
+    if event.BODY is None:
+        value, content_type = event.model_dump_json().encode(), "application/json"
+        fields |= event.extensions()
+    else:
+        value = getattr(event, event.BODY)
+        content_type = getattr(event, "content_type", "application/octet-stream")
+        dumped = event.model_dump(mode="json", exclude={event.BODY, "content_type"}, exclude_none=True)
+        fields |= {name.replace("_", ""): item for name, item in dumped.items()}
+    headers = [(PREFIX + name, _text(item).encode()) for name, item in fields.items()]
+    return Message(event.key().encode(), value, [*headers, ("content-type", content_type.encode())])
+
+
+def decode(kind: type[E], headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes], value: bytes | None) -> E:
+    """The event of a record. Unknown extensions pass.
+
+    Raises Invalid: unknown-event for another type or version, malformed-event for a body or attribute that does not hold.
+    """
+    named = texts(headers)
+    said = named.get(PREFIX + "type")
+    if said != kind.TYPE:
+        raise Invalid(Reason.UNKNOWN_EVENT, f"The record's ce_type is {said!r}; this topic holds {kind.TYPE}.")
+    try:
+        if kind.BODY is None:
+            return kind.model_validate_json(value or b"")
+        fields: dict[str, Any] = {
+            name: named[header] for name in kind.model_fields if (header := PREFIX + name.replace("_", "")) in named
+        }
+        fields[kind.BODY] = value or b""
+        if "content_type" in kind.model_fields and "content-type" in named:
+            fields["content_type"] = named["content-type"]
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise Invalid(Reason.MALFORMED_EVENT, f"{kind.TYPE} does not hold at {where}: {first['msg']}.") from error
+
+
+def texts(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes]) -> dict[str, str]:
+    """Headers as text; bytes that are no UTF-8 are replaced."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return {name: (item or b"").decode(errors="replace") for name, item in pairs}
+
+
+def dead_letter(place: Place, key: bytes | None, headers: Headers, value: bytes | None, why: Invalid) -> Message:
+    """The dead letter of a record, whatever it holds: its bytes and headers unchanged, its reason beside them."""
+    named = texts(headers)
+    event = ClipDied(
+        clip_id=named.get(PREFIX + "id") if named.get(PREFIX + "type") == ClipRecorded.TYPE and named.get(PREFIX + "id") else str(place),
+        reason=why.reason,
+        detail=why.detail[:2000],
+        topic=place.topic,
+        partition=place.partition,
+        offset=place.offset,
+        died_at=datetime.now(UTC),
+        record_key=key.decode(errors="replace") if key else None,
+        site=named.get(PREFIX + "site"),
+        stream=named.get(PREFIX + "stream"),
+        file_name=named.get(PREFIX + "filename"),
+        probe=named.get(PREFIX + "probe") == "true",
+        original=value or b"",
+    )
+    message = encode(event)
+    return message._replace(headers=message.headers + [(ORIGINAL + name, item) for name, item in headers])
+
+
+def revived(headers: Headers, value: bytes) -> Message:
+    """The record that a dead letter was, ready to be published again to the topic it came from."""
+    named = texts(headers)
+    original = [(name.removeprefix(ORIGINAL), item) for name, item in headers if name.startswith(ORIGINAL)]
+    return Message(named.get(PREFIX + "recordkey", "").encode(), value, original)
+
+
+def schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """JSON Schema of an event as it is said."""
+    return kind.model_json_schema(mode="serialization")
+
+
+def _text(item: object) -> str:
+    return item if isinstance(item, str) else json.dumps(item)
