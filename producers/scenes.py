@@ -77,7 +77,8 @@ def _place(canvas: NDArray[np.float32], background: NDArray[np.float32], call: C
     return PlacedCall(round(at / RATE, 3), round((at + direct) / RATE, 3), call.label, round(snr_db, 1), call.clip)
 
 
-def _turned_down(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+def turned_down(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same wave, made quieter as a whole where its peak is above PEAK; every ratio in it stays."""
     peak = float(np.abs(wave).max(initial=0.0))
     return wave if peak <= PEAK else (wave * np.float32(PEAK / peak)).astype(np.float32)
 
@@ -88,16 +89,15 @@ def overlay(
     """Place each call once, at a random moment, over a background (float32 mono, 32 kHz), whole where it fits.
 
     `snr_db` is the signal-to-noise ratio as PlacedCall defines it, or a range to draw from. Over digital silence the noise
-    counts as -120 dB of full scale. Returns the mix (never beyond full scale) and the calls by start.
+    counts as -120 dB of full scale. A call longer than the background is cut at its end. Returns the mix (never beyond full scale) and the calls by start.
     """
     low, high = (snr_db, snr_db) if isinstance(snr_db, (int, float)) else snr_db
     canvas = background.astype(np.float32, copy=True)
-    placed = [
-        _place(canvas, background, call, int(rng.integers(0, max(1, len(canvas) - len(call.wave) + 1))), float(rng.uniform(low, high)))
-        for call in calls
-        if len(call.wave) and len(canvas)
-    ]
-    return _turned_down(canvas), sorted(placed)
+    placed = []
+    for call in calls:
+        at = int(rng.integers(0, max(1, len(canvas) - len(call.wave) + 1)))
+        placed.append(_place(canvas, background, call, at, round(float(rng.uniform(low, high)), 1)))
+    return turned_down(canvas), sorted(placed)
 
 
 def heard(inhabitant: Inhabitant, rng: np.random.Generator, snr_db: tuple[float, float] = SNR_DB) -> tuple[Call, float]:
@@ -136,7 +136,7 @@ def scene(
         burst = int(rng.choice(len(lulls), p=lulls / lulls.sum()))
         at = int((burst + rng.uniform(-0.3, 0.7)) * ROW_S * RATE)
         placed.append(_place(canvas, background, call, max(0, min(at, n - (call.direct or 0))), level))
-    return _turned_down(canvas), sorted(placed)
+    return turned_down(canvas), sorted(placed)
 
 
 def labels_of_rows(calls: Iterable[PlacedCall], duration_s: float = 60.0) -> list[tuple[str, ...]]:

@@ -44,7 +44,9 @@ def _whistle(rng: np.random.Generator, contour_hz: NDArray[np.float64], edge: fl
     return tone * _hump(len(tone), edge)
 
 
-def _lay(notes: list[NDArray[np.float64]], starts_s: list[float], gains: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
+def _lay(
+    notes: list[NDArray[np.float64]], starts_s: list[float], gains: NDArray[np.float64] | None = None
+) -> NDArray[np.float32]:
     """Notes at their starts on one stretch of silence."""
     call = np.zeros(max(_samples(at) + len(note) for at, note in zip(starts_s, notes, strict=True)), dtype=np.float64)
     for index, (at, note) in enumerate(zip(starts_s, notes, strict=True)):
@@ -60,7 +62,7 @@ def _band(rng: np.random.Generator, n: int, centre_hz: float, octaves: float) ->
     hertz = np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0)
     spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / octaves) ** 2)
     noise: NDArray[np.float64] = fft.irfft(spectrum, size)[:n]
-    return noise / (np.sqrt(np.mean(noise**2)) + 1e-12)
+    return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-12))
 
 
 def _throat(rng: np.random.Generator, contour_hz: NDArray[np.float64], centre_hz: float) -> NDArray[np.float64]:
@@ -73,7 +75,7 @@ def _throat(rng: np.random.Generator, contour_hz: NDArray[np.float64], centre_hz
     hertz = np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0)
     spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / 0.7) ** 2)
     sound: NDArray[np.float64] = fft.irfft(spectrum, size)[:n]
-    return sound / (np.abs(sound).max() + 1e-12)
+    return np.asarray(sound / (np.abs(sound).max() + 1e-12))
 
 
 def _sweeps(rng: np.random.Generator, pitch: float, tempo: float, sign: int) -> NDArray[np.float32]:
@@ -172,8 +174,9 @@ def fast_pulses(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray
 
 def chirps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
     """A cricket: chirps of three or four fast pulses, about two chirps a second."""
-    one = [_pulses(rng, pitch, 15 * tempo, rng.integers(3, 5) / (15 * tempo)).astype(np.float64) for _ in range(rng.integers(3, 7))]
-    return _lay(one, [index * 0.52 / tempo for index in range(len(one))])
+    rate_hz = 15 * tempo
+    groups = [_pulses(rng, pitch, rate_hz, rng.integers(3, 5) / rate_hz).astype(np.float64) for _ in range(rng.integers(3, 7))]
+    return _lay(groups, [index * 0.52 / tempo for index in range(len(groups))])
 
 
 def _rasps(rng: np.random.Generator, pitch: float, tempo: float, swelling: bool) -> NDArray[np.float32]:

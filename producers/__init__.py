@@ -1,0 +1,1 @@
+"""Clip to event: the synthetic forest, the simulator, the folder watcher and the gateway."""

@@ -1,0 +1,242 @@
+"""The synthetic forest as a folder in BirdCLEF 2025's layout: focal clips, labelled minutes and their exact truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from rich.progress import track
+
+from producers.beds import bed
+from producers.scenes import ROW_S, PlacedCall, Purpose, turned_down, labels_of_rows, scene, seed_of
+from producers.species import BY_LABEL, INHABITANTS, individual
+from producers.voices import RATE
+from soundscape.errors import Invalid, Reason
+
+VERSION = 1
+"""Raised whenever the same seed would sound different: a folder of another version is refused, not mixed."""
+FIRST_MINUTE = datetime(2026, 3, 1, 6, 0)  # noqa: DTZ001  (local time, as the file names of BirdCLEF are)
+MINUTES_APART = timedelta(hours=3, minutes=7)
+BLOCK = 4 * RATE
+"""Vorbis is written four seconds at a time; libsndfile is known to crash on one huge write."""
+NEAR_SNR_DB = (14.0, 32.0)
+"""Focal recordings are made near the animal."""
+LATITUDE, LONGITUDE = 6.76, -74.21
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a synthetic data set is made from; the same recipe gives the same truth, to the byte."""
+
+    seed: int
+    clips_per_species: int = 25
+    minutes: int = 16
+    recorder: str = "SYN"
+    version: int = VERSION
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file, then give it its name."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_ogg(path: Path, wave: NDArray[np.float32]) -> None:
+    """Write float32 mono at 32 kHz as OGG Vorbis, whole or not at all (a temporary name, then renamed)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(part: Path) -> None:
+        with soundfile.SoundFile(part, "w", samplerate=RATE, channels=1, format="OGG", subtype="VORBIS") as file:
+            for at in range(0, len(wave), BLOCK):
+                file.write(wave[at : at + BLOCK])
+
+    _write(path, write)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+
+    _write(path, write)
+
+
+def focal(rng: np.random.Generator, label: str, snr_db: float) -> NDArray[np.float32]:
+    """One focal clip, float32 at 32 kHz: 5 to 20 s (longer if its calls are) of one animal near by, over a light bed."""
+    animal = individual(BY_LABEL[label], rng)
+    seconds, at = rng.uniform(5, 20), rng.uniform(0.2, 1.2)
+    calls: list[tuple[int, NDArray[np.float32]]] = []
+    while not calls or at < seconds - 1:
+        wave = animal.call(rng)
+        calls.append((int(at * RATE), wave))
+        at += len(wave) / RATE + rng.uniform(0.3, 2.0)
+    n = max(int(seconds * RATE), calls[-1][0] + len(calls[-1][1]) + RATE // 4)
+    background = bed(rng, n)
+    canvas = background.copy()
+    for first, wave in calls:
+        here = slice(first, first + len(wave))
+        ratio = np.mean(background[here] ** 2) / np.mean(wave**2) * 10 ** (snr_db / 10)
+        canvas[here] += wave * np.float32(np.sqrt(ratio))
+    return turned_down(canvas)
+
+
+def minute_stem(recipe: Recipe, index: int) -> str:
+    """SITE_YYYYMMDD_HHMMSS (local time) of a minute."""
+    return f"{recipe.recorder}_{FIRST_MINUTE + index * MINUTES_APART:%Y%m%d_%H%M%S}"
+
+
+def _focal_row(recipe: Recipe, folder: Path, job: tuple[str, int]) -> dict[str, object]:
+    label, index = job
+    one = BY_LABEL[label].species
+    filename = f"{label}/SYN{INHABITANTS.index(BY_LABEL[label]):02d}{index:05d}.ogg"
+    path = folder / "train_audio" / filename
+    rng = seed_of(recipe.seed, Purpose.FOCAL, INHABITANTS.index(BY_LABEL[label]), index)
+    snr_db = round(float(rng.uniform(*NEAR_SNR_DB)), 1)
+    place = rng.normal(0, 0.02, 2)
+    if not path.exists():
+        write_ogg(path, focal(rng, label, snr_db))
+    return {
+        "primary_label": label,
+        "secondary_labels": "['']",
+        "type": "['call']",
+        "filename": filename,
+        "collection": "SYN",
+        "rating": 3 + round((snr_db - NEAR_SNR_DB[0]) / (NEAR_SNR_DB[1] - NEAR_SNR_DB[0]) * 4) / 2,
+        "url": "",
+        "latitude": round(LATITUDE + float(place[0]), 4),
+        "longitude": round(LONGITUDE + float(place[1]), 4),
+        "scientific_name": one.scientific,
+        "common_name": one.en,
+        "author": "Synthetic forest",
+        "license": "cc0-1.0",
+    }
+
+
+def _minute(recipe: Recipe, folder: Path, index: int) -> list[PlacedCall]:
+    path = folder / "train_soundscapes" / f"{minute_stem(recipe, index)}.ogg"
+    wave, calls = scene((recipe.seed, Purpose.MINUTE, index))
+    if not path.exists():
+        write_ogg(path, wave)
+    return calls
+
+
+def write_truth(folder: Path, minutes: Sequence[tuple[str, Sequence[PlacedCall]]]) -> None:
+    """Write `soundscape_events.csv` and `soundscape_labels.csv` for one-minute files given as (stem, calls)."""
+    events = [
+        {
+            "filename": f"{stem}.ogg",
+            "start": call.start,
+            "end": call.end,
+            "primary_label": call.label,
+            "clip": call.clip,
+            "snr_db": call.snr_db,
+        }
+        for stem, calls in minutes
+        for call in calls
+    ]
+    _write_csv(folder / "soundscape_events.csv", ["filename", "start", "end", "primary_label", "clip", "snr_db"], events)
+    rows = [
+        {"row_id": f"{stem}_{int((index + 1) * ROW_S)}", "labels": " ".join(labels)}
+        for stem, calls in minutes
+        for index, labels in enumerate(labels_of_rows(calls))
+    ]
+    _write_csv(folder / "soundscape_labels.csv", ["row_id", "labels"], rows)
+
+
+def write_taxonomy(folder: Path) -> None:
+    """Write `taxonomy.csv`, with the Spanish names in a column of their own."""
+    rows = [
+        {
+            "primary_label": one.species.label,
+            "inat_taxon_id": one.species.label if one.species.label.isdigit() else 9_001_000 + index,
+            "scientific_name": one.species.scientific,
+            "common_name": one.species.en,
+            "nombre_comun": one.species.es,
+            "class_name": one.species.taxon,
+        }
+        for index, one in enumerate(INHABITANTS)
+    ]
+    columns = ["primary_label", "inat_taxon_id", "scientific_name", "common_name", "nombre_comun", "class_name"]
+    _write_csv(folder / "taxonomy.csv", columns, rows)
+
+
+def write_dataset(
+    folder: Path,
+    seed: int,
+    clips_per_species: int = 25,
+    minutes: int = 16,
+    *,
+    recorder: str = "SYN",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Recipe:
+    """Write the synthetic forest into `folder`; what is there already is kept, so it can be interrupted and run again.
+
+    `workers` is the number of processes (all cores unless given; 1 means this one). Returns the recipe, which is
+    also written last, as `synthesis.json`: a folder that has it is complete.
+
+    Raises Invalid if the folder holds a data set of another recipe.
+    """
+    recipe = Recipe(seed, clips_per_species, minutes, recorder)
+    started, done = folder / ".synthesis.started.json", folder / "synthesis.json"
+    for mark in (started, done):
+        if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) != asdict(recipe):
+            raise Invalid(Reason.BAD_REQUEST, f"{folder} holds a forest of another recipe; name another folder or remove it.")
+    if done.exists():
+        return recipe
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(recipe), indent=1) + "\n"
+    _write(started, lambda part: part.write_text(text, encoding="utf-8"))
+    clips = [(one.label, index) for one in INHABITANTS for index in range(clips_per_species)]
+    workers = workers or os.cpu_count() or 1
+    total = len(clips) + minutes
+    if workers == 1:
+        results = (
+            map(_focal_row, repeat(recipe), repeat(folder), clips),
+            map(_minute, repeat(recipe), repeat(folder), range(minutes)),
+        )
+        rows, calls = _collect(*results, total, progress)
+    else:
+        # Spawned, not forked: the caller may hold threads of a broker's or a model's client.
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            rows, calls = _collect(
+                pool.map(_focal_row, repeat(recipe), repeat(folder), clips, chunksize=8),
+                pool.map(_minute, repeat(recipe), repeat(folder), range(minutes), chunksize=1),
+                total,
+                progress,
+            )
+    write_taxonomy(folder)
+    _write_csv(folder / "train.csv", list(rows[0]) if rows else [], rows)
+    write_truth(folder, [(minute_stem(recipe, index), one) for index, one in enumerate(calls)])
+    started.replace(done)
+    return recipe
+
+
+def _collect(
+    rows: Iterable[dict[str, object]], minutes: Iterable[list[PlacedCall]], total: int, progress: bool
+) -> tuple[list[dict[str, object]], list[list[PlacedCall]]]:
+    """All results in order, counted on one bar."""
+
+    def both() -> Iterable[dict[str, object] | list[PlacedCall]]:
+        yield from rows
+        yield from minutes
+
+    results = list(track(both(), "Growing a synthetic forest", total=total, disable=not progress))
+    return [one for one in results if isinstance(one, dict)], [one for one in results if isinstance(one, list)]
