@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from producers.beds import bed
-from producers.scenes import ROW_S, PlacedCall, Purpose, turned_down, labels_of_rows, scene, seed_of
+from producers.scenes import ROW_S, PlacedCall, Purpose, labels_of_rows, scene, seed_of, turned_down
 from producers.species import BY_LABEL, INHABITANTS, individual
 from producers.voices import RATE
 from soundscape.errors import Invalid, Reason

@@ -89,7 +89,8 @@ def overlay(
     """Place each call once, at a random moment, over a background (float32 mono, 32 kHz), whole where it fits.
 
     `snr_db` is the signal-to-noise ratio as PlacedCall defines it, or a range to draw from. Over digital silence the noise
-    counts as -120 dB of full scale. A call longer than the background is cut at its end. Returns the mix (never beyond full scale) and the calls by start.
+    counts as -120 dB of full scale. A call longer than the background is cut at its end.
+    Returns the mix (never beyond full scale) and the calls by start.
     """
     low, high = (snr_db, snr_db) if isinstance(snr_db, (int, float)) else snr_db
     canvas = background.astype(np.float32, copy=True)

@@ -73,7 +73,7 @@ INHABITANTS: tuple[Inhabitant, ...] = tuple(
             _new("9000102", "Amphibia", "Ranafabula celer", "Hurried Treefrog", "Rana Apurada", voices.fast_pulses, 21),
             _new("9000103", "Amphibia", "Eleuthera bitonalis", "Two-tone Rain Frog", "Rana Bitonal", voices.low_high, 20),
             _new("9000201", "Insecta", "Gryllofictus ternus", "Counting Cricket", "Grillo Contador", voices.chirps, 23),
-            _new("9000202", "Insecta", "Conofictus crescens", "Swelling Katydid", "Esperanza Creciente", voices.swelling_rasps, 2),
+            _new("9000202", "Insecta", "Conofictus crescens", "Swell Katydid", "Esperanza Creciente", voices.swelling_rasps, 2),
             _new("9000203", "Insecta", "Cicadilla cadens", "Fading Cicada", "Chicharra Menguante", voices.fading_rasps, 13),
             _new("9000301", "Mammalia", "Alouattoides ingens", "Cloud Howler", "Aullador de Niebla", voices.roar, 5),
             _new("9000302", "Mammalia", "Cebulus latrator", "Barking Sapajou", "Maicero Ladrador", voices.whinny, 11),
