@@ -19,7 +19,7 @@ ROW_S = 5.0
 MIN_OVERLAP_S = 0.5
 """A row carries a species if a call lies in it for at least this long, or whole. The composed minutes of
 real recordings that this project is tried on follow the same rule."""
-CALLS_PER_MINUTE = 14.0
+CALLS_PER_MINUTE = 20.0
 SNR_DB = (4.0, 20.0)
 PEAK = 0.95
 """Full scale is never reached: a scene that would be louder is turned down as a whole."""
@@ -129,7 +129,7 @@ def scene(
     background = bed(rng, n)
     canvas = background.copy()
     weights = np.array([1.0 if hour is None else one.activity(hour) for one in inhabitants])
-    lulls = rng.gamma(0.8, size=max(1, math.ceil(duration_s / ROW_S))) + 0.02
+    lulls = rng.gamma(1.2, size=max(1, math.ceil(duration_s / ROW_S))) + 0.02
     placed = []
     for _ in range(rng.poisson(calls_per_minute * duration_s / 60)):
         who = inhabitants[int(rng.choice(len(inhabitants), p=weights / weights.sum()))]

@@ -14,7 +14,7 @@ from producers import voices
 from soundscape.taxonomy import Species
 
 PITCH_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"Aves": (1300.0, 5200.0), "Amphibia": (1200.0, 5000.0), "Insecta": (1500.0, 6000.0), "Mammalia": (900.0, 3200.0)}
+    {"Aves": (1200.0, 5000.0), "Amphibia": (1100.0, 4800.0), "Insecta": (1300.0, 5400.0), "Mammalia": (1000.0, 4400.0)}
 )
 """Hz; two octaves for each taxon, almost the same ones, so that the band of a call says little about who called."""
 

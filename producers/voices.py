@@ -13,8 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-RATE = 32_000
-"""Samples a second of everything synthetic; BirdCLEF's rate."""
+from soundscape.audio import SAMPLE_RATE
+
+RATE = SAMPLE_RATE
+"""Samples a second of everything synthetic."""
+HARSH_OCTAVES = (0.15, 0.4)
+"""Width (standard deviation) of what harsh voices fill: stridulation and throats alike, so that it tells nobody."""
 
 Voice = Callable[[np.random.Generator, float, float], NDArray[np.float32]]
 """(rng, pitch in Hz, tempo around 1) -> one call, float32 mono at 32 kHz, peak near 1."""
@@ -65,15 +69,15 @@ def _band(rng: np.random.Generator, n: int, centre_hz: float, octaves: float) ->
     return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-12))
 
 
-def _throat(rng: np.random.Generator, contour_hz: NDArray[np.float64], centre_hz: float) -> NDArray[np.float64]:
-    """A harsh harmonic stack (sawtooth and breath) through one broad resonance: a mammal's throat."""
+def _throat(rng: np.random.Generator, contour_hz: NDArray[np.float64], centre_hz: float, width: float) -> NDArray[np.float64]:
+    """A harsh harmonic stack (sawtooth and breath) through a resonance `width` octaves wide: a mammal's throat."""
     n = len(contour_hz)
     phase = np.cumsum(contour_hz) / RATE + rng.uniform()
     source = 2 * (phase % 1) - 1 + 0.3 * rng.standard_normal(n)
     size = fft.next_fast_len(n, real=True)
     spectrum = fft.rfft(source, size)
     hertz = np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0)
-    spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / 0.7) ** 2)
+    spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / width) ** 2)
     sound: NDArray[np.float64] = fft.irfft(spectrum, size)[:n]
     return np.asarray(sound / (np.abs(sound).max() + 1e-12))
 
@@ -180,7 +184,7 @@ def chirps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.f
 
 
 def _rasps(rng: np.random.Generator, pitch: float, tempo: float, swelling: bool) -> NDArray[np.float32]:
-    width = rng.uniform(0.12, 0.35)
+    width = rng.uniform(*HARSH_OCTAVES)
     notes, starts, at = [], [], 0.0
     for _ in range(rng.integers(3, 7)):
         length = rng.uniform(0.3, 0.5) / tempo
@@ -204,18 +208,19 @@ def fading_rasps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArra
 
 def roar(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
     """A long rough roar that swells and ebbs."""
-    n = _samples(rng.uniform(1.4, 2.6) / tempo)
+    n = _samples(rng.uniform(1.1, 2.0) / tempo)
     arch = np.sin(np.pi * np.linspace(0, 1, n))
-    return (_throat(rng, rng.uniform(140, 260) * np.exp2(0.3 * arch), pitch) * (0.15 + 0.85 * arch)).astype(np.float32)
+    sound = _throat(rng, rng.uniform(140, 260) * np.exp2(0.3 * arch), pitch, rng.uniform(*HARSH_OCTAVES))
+    return np.asarray(sound * (0.05 + 0.95 * arch**2), dtype=np.float32)
 
 
 def whinny(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
     """Four to eight short harsh barks in a row."""
     notes, starts, at = [], [], 0.0
-    base = rng.uniform(140, 260)
+    base, width = rng.uniform(140, 260), rng.uniform(*HARSH_OCTAVES)
     for _ in range(rng.integers(4, 9)):
         n = _samples(rng.uniform(0.12, 0.18) / tempo)
-        notes.append(_throat(rng, base * np.exp2(0.3 * np.sin(np.pi * np.linspace(0, 1, n))), pitch) * _hump(n, 0.3))
+        notes.append(_throat(rng, base * np.exp2(0.3 * np.sin(np.pi * np.linspace(0, 1, n))), pitch, width) * _hump(n, 0.3))
         starts.append(at)
         at += rng.uniform(0.28, 0.36) / tempo
     return _lay(notes, starts)
