@@ -12,7 +12,7 @@ from kafka.errors import KafkaError
 from soundscape.errors import Unavailable
 from soundscape.events import Event
 from soundscape.settings import Port, Settings
-from soundscape.topics import MAX_MESSAGE_BYTES, Topic
+from soundscape.topics import DEAD_LETTER_ROOM_BYTES, MAX_MESSAGE_BYTES, Topic
 from soundscape.wire import Message, encode
 
 LIMIT_S = 30
@@ -35,7 +35,7 @@ def new_producer(settings: Settings) -> KafkaProducer:
             bootstrap_servers=settings.address(Port.KAFKA),
             acks="all",
             enable_idempotence=True,
-            max_request_size=MAX_MESSAGE_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES + DEAD_LETTER_ROOM_BYTES,
             linger_ms=0,
         )
 

@@ -10,6 +10,8 @@ from soundscape.events import Event
 DAY_MS = 24 * 3600 * 1000
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """`max.message.bytes` of every topic, and the limit that every client is given: a body of 1.9 MB with its headers."""
+DEAD_LETTER_ROOM_BYTES = 128 * 1024
+"""Room for a dead letter's own headers beside the message that died."""
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Small segments, so that retention acts soon after its time."""
 KEYED = 16
@@ -31,6 +33,8 @@ class Topic:
     says: str
     compacted: bool = False
     durable: bool = False
+    room_bytes: int = 0
+    """Bytes beyond MAX_MESSAGE_BYTES: a dead letter carries a whole message and what is said about it."""
 
     def config(self, cap_gb: float) -> dict[str, str]:
         """Kafka's settings of this topic, under one cap in GB for all topics together."""
@@ -40,7 +44,7 @@ class Topic:
             "retention.ms": str(self.retention_days * DAY_MS if self.retention_days else -1),
             "retention.bytes": str(int(cap_gb * 1e9 * self.share / self.partitions) if self.retention_days else -1),
             "segment.bytes": str(SEGMENT_BYTES),
-            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "max.message.bytes": str(MAX_MESSAGE_BYTES + self.room_bytes),
             "flush.messages": "1" if self.durable else str(2**63 - 1),
         }
 
@@ -90,7 +94,7 @@ DEPLOYMENT_LOG = Topic(
 DEAD_LETTERS = Topic(
     "dead-letters", events.ClipDied, "clip id", KEYED, 30, 0.05,
     ("analyse-live", "analyse-bulk"), ("gateway", "board", "results", "deployer", "audit"),
-    "What could not be answered, with its reason and its original bytes.",
+    "What could not be answered, with its reason and its original bytes.", room_bytes=DEAD_LETTER_ROOM_BYTES,
 )  # fmt: skip
 
 TOPICS = (

@@ -1,0 +1,1 @@
+"""The Faust apps: step 2 of a clip's path, analyse, in two lanes."""

@@ -1,0 +1,128 @@
+"""From the members' scores to an answer: fusion, prior, thresholds, detections. Pure functions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from soundscape.audio import WINDOW_S
+from soundscape.events import Detection, Names, Window
+from soundscape.release import LoadedRelease, week_of
+
+Float32 = npt.NDArray[np.float32]
+
+DENSE_LABELS = 512
+"""Up to so many labels a prediction lists every score."""
+SCORE_FLOOR = 0.001
+"""Beyond DENSE_LABELS, a label is listed if it reaches this in some window, before the prior."""
+DIGITS = 4
+"""Decimals of a score on the wire."""
+TOP = 5
+"""Scores listed of each member in each window."""
+
+
+class Fused(NamedTuple):
+    """Scores of a clip, float32 (windows, labels), before and after the prior; `weights` float32 (labels,) or None."""
+
+    unweighted: Float32
+    scores: Float32
+    weights: Float32 | None
+
+
+def fuse(loaded: LoadedRelease, members: dict[str, Float32], silent: list[bool], recorded_at: datetime | None) -> Fused:
+    """Average the members' probabilities, label by label over the members that know it, and lower them by place and week.
+
+    `members`: float32 (windows, outputs) of each member that answered. A silent window scores 0 throughout. A label that no
+    present member knows scores 0.
+    """
+    windows = len(silent)
+    total = np.zeros((windows, len(loaded.label_names)), np.float32)
+    weight = np.zeros(len(loaded.label_names), np.float32)
+    for member in loaded.release.members:
+        if member.name in members:
+            columns = loaded.columns[member.name]
+            total[:, columns] += member.weight * members[member.name]
+            weight[columns] += member.weight
+    unweighted: Float32 = np.clip(total / np.maximum(weight, np.float32(1e-9)), 0.0, 1.0).astype(np.float32, copy=False)
+    unweighted[np.array(silent)] = 0.0
+    weights = prior_weights(loaded, recorded_at)
+    scores: Float32 = unweighted if weights is None else (unweighted * weights).astype(np.float32, copy=False)
+    return Fused(unweighted, scores, weights)
+
+
+def prior_weights(loaded: LoadedRelease, recorded_at: datetime | None) -> Float32 | None:
+    """What place and week multiply each label's score by: float32 (labels,), or None without a prior.
+
+    Without a date the year's highest stands, so that nothing is lowered on a guess.
+    """
+    if loaded.prior is None:
+        return None
+    if recorded_at is None:
+        best: Float32 = loaded.prior.max(axis=0)
+        return best
+    week: Float32 = loaded.prior[week_of(recorded_at.day, recorded_at.month)]
+    return week
+
+
+def detect(loaded: LoadedRelease, fused: Fused) -> tuple[Detection, ...]:
+    """Every run of consecutive windows in which a label reaches its threshold, most confident first."""
+    above = fused.scores >= loaded.thresholds
+    found = []
+    for column in np.flatnonzero(above.any(axis=0)):
+        species = loaded.release.labels[column]
+        edges = np.flatnonzero(np.diff(above[:, column].astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+        for first, end in edges:
+            best = first + int(fused.scores[first:end, column].argmax())
+            found.append(
+                Detection(
+                    label=species.label,
+                    names=Names(scientific=species.scientific, en=species.en, es=species.es),
+                    taxon=species.taxon,
+                    confidence=round(float(fused.scores[best, column]), DIGITS),
+                    unweighted=round(float(fused.unweighted[best, column]), DIGITS),
+                    threshold=round(float(loaded.thresholds[column]), DIGITS),
+                    start_s=first * WINDOW_S,
+                    end_s=end * WINDOW_S,
+                )
+            )
+    return tuple(sorted(found, key=lambda one: -one.confidence))
+
+
+class Listed(NamedTuple):
+    """What a prediction lists: labels, the floor (0: all), their weights, and the windows."""
+
+    labels: tuple[str, ...]
+    score_floor: float
+    weights: tuple[float, ...] | None
+    windows: tuple[Window, ...]
+
+
+def listing(loaded: LoadedRelease, fused: Fused, members: dict[str, Float32], silent: list[bool]) -> Listed:
+    """Scores as they travel: all labels up to DENSE_LABELS, beyond that those that reach SCORE_FLOOR before the prior."""
+    dense = len(loaded.label_names) <= DENSE_LABELS
+    columns = np.arange(len(loaded.label_names)) if dense else np.flatnonzero((fused.unweighted >= SCORE_FLOOR).any(axis=0))
+    scores = np.round(fused.scores[:, columns].astype(np.float64), DIGITS)
+    weights = None
+    if fused.weights is not None and (fused.weights < 1.0).any():
+        weights = tuple(np.round(fused.weights[columns].astype(np.float64), DIGITS).tolist())
+    windows = tuple(
+        Window(
+            start_s=n * WINDOW_S,
+            end_s=(n + 1) * WINDOW_S,
+            scores=tuple(scores[n].tolist()),
+            members={name: _top(loaded, name, outputs[n]) for name, outputs in members.items()},
+            silent=silent[n],
+        )
+        for n in range(len(silent))
+    )
+    return Listed(tuple(loaded.label_names[c] for c in columns), 0.0 if dense else SCORE_FLOOR, weights, windows)
+
+
+def _top(loaded: LoadedRelease, member: str, outputs: Float32) -> dict[str, float]:
+    columns = loaded.columns[member]
+    best = np.argpartition(outputs, -min(TOP, outputs.size))[-min(TOP, outputs.size) :]
+    ordered = best[np.argsort(-outputs[best])]
+    return {loaded.label_names[columns[n]]: round(float(outputs[n]), DIGITS) for n in ordered}

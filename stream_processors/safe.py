@@ -1,0 +1,142 @@
+"""What becomes of one record, whatever it holds: a prediction or a dead letter, acknowledged by the broker before its offset passes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+
+from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.events import ClipAnalysed, ClipRecorded, Place
+from soundscape.metrics import CLIPS_IN, CLIPS_OUT, DEAD_LETTERS, IN_FLIGHT, WAITING
+from soundscape.release import LoadedRelease
+from soundscape.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
+from soundscape.topics import PREDICTIONS
+from soundscape.wire import Headers, Message, dead_letter, decode, encode
+from stream_processors.analyse import Analyser
+from stream_processors.extract import Extracted
+from stream_processors.sites import Sites
+from stream_processors.triton import ModelFailed, Triton
+
+log = logging.getLogger(__name__)
+
+POISON_FAILURES = 5
+"""A clip that failed so often, alone, on a model that answers its probe, is the cause."""
+RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Pauses between tries while something that everybody needs is away; the last one repeats."""
+PROBE_EVERY_S = 0.5
+"""Seconds between probes of a model that failed."""
+
+Publish = Callable[[str, Message], Awaitable[None]]
+
+
+class Processor:
+    """Answers records of one lane by the safe pattern (docs/decisions/0003-stream.md): nothing escapes but cancellation."""
+
+    def __init__(self, lane: str, analyser: Analyser, triton: Triton, sites: Sites, publish: Publish, sick_limit_s: float) -> None:
+        self._lane, self._analyser, self._triton, self._sites, self._publish = lane, analyser, triton, sites, publish
+        self._sick_limit_s = sick_limit_s
+        self._sick_since: dict[str, float] = {}
+        self._alone: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._waits: dict[Place, str] = {}
+
+    @property
+    def waiting(self) -> str:
+        """Why clips wait for something that everybody needs; empty if none does."""
+        return next(iter(self._waits.values()), "")
+
+    async def safe(self, place: Place, key: bytes | None, headers: Headers, value: bytes | None) -> None:
+        """Answer one record, or make it a dead letter; return when the broker has acknowledged either."""
+        received = time.time()
+        CLIPS_IN.labels("analyse", self._lane).inc()
+        with IN_FLIGHT.labels(self._lane).track_inprogress():
+            try:
+                message = encode(await self._answered(place, headers, value, received))
+                topic = PREDICTIONS.name
+            except Exception as error:  # noqa: BLE001  what escapes here is acknowledged and lost
+                why = error if isinstance(error, Invalid) else _fault(error)
+                log.warning("dead letter %s: %s: %s", place, why.reason, why.detail, exc_info=None if why is error else error)
+                DEAD_LETTERS.labels(self._lane, why.reason).inc()
+                message, topic = dead_letter(place, key, headers, value, why), DEAD_LETTERS_TOPIC.name
+            await self._persist(place, topic, message)
+        CLIPS_OUT.labels("analyse", self._lane).inc()
+
+    async def _answered(self, place: Place, headers: Headers, value: bytes | None, received: float) -> ClipAnalysed:
+        clip = decode(ClipRecorded, headers, value)
+        await self._sites.ready.wait()
+        _, loaded = self._sites.champion(clip.site)
+        found = await self._analyser.features(clip, loaded)
+        alone_failures = 0
+        suspect: ModelFailed | None = None
+        for attempt in range(10**9):
+            state, loaded = self._sites.champion(clip.site)  # a promotion while the clip waited
+            if any(member.feature_fingerprint not in found.features for member in loaded.release.members):
+                found = await self._analyser.features(clip, loaded)
+            try:
+                if suspect is None:
+                    answer = await self._analyser.answer(clip, place, received, found, state, loaded)
+                else:
+                    answer = await self._alone_with(suspect.model, loaded, clip, place, received, found)
+                self._waits.pop(place, None)
+                for member in loaded.release.members:
+                    self._sick_since.pop(member.triton_name, None)
+                return answer
+            except Unavailable as error:
+                await self._wait(place, str(error), attempt)
+            except ModelFailed as error:
+                self._waits.pop(place, None)
+                log.warning("clip %s: %s", clip.clip_id, error)
+                alone_failures += suspect is not None and error.model == suspect.model
+                suspect = error
+                if alone_failures >= POISON_FAILURES:
+                    what = f"The clip failed {alone_failures} times on {error.model}, which answers its probe; it is kept for a look."
+                    raise Invalid(Reason.POISON, what) from error
+        raise AssertionError("unreachable")
+
+    async def _alone_with(
+        self, model: str, loaded: LoadedRelease, clip: ClipRecorded, place: Place, received: float, found: Extracted
+    ) -> ClipAnalysed:
+        """Try a clip on which a model failed once more, with no other suspect beside it, once the model answers its own probe.
+
+        Raises Invalid (model-unavailable) if the model has failed its probe for longer than the limit while the server lives.
+        """
+        shapes = {m.triton_name: loaded.release.features[m.feature_fingerprint].shape for m in loaded.release.members}
+        shape = shapes.get(model)
+        async with self._alone[model]:
+            while shape is not None and not await self._triton.healthy(model, shape):
+                since = self._sick_since.setdefault(model, time.monotonic())
+                if time.monotonic() - since > self._sick_limit_s:
+                    what = f"Model {model} has not answered its own probe for {self._sick_limit_s:.0f} s; the clip is sent when it does."
+                    raise Invalid(Reason.MODEL_UNAVAILABLE, what)
+                await asyncio.sleep(PROBE_EVERY_S)
+            state, _ = self._sites.champion(clip.site)
+            return await self._analyser.answer(clip, place, received, found, state, loaded)
+
+    async def _wait(self, place: Place, why: str, attempt: int) -> None:
+        self._waits[place] = why
+        WAITING.labels(self._lane).set(1)
+        try:
+            await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+        except asyncio.CancelledError:
+            self._waits.pop(place, None)
+            raise
+        finally:
+            WAITING.labels(self._lane).set(len(self._waits) > 0)
+
+    async def _persist(self, place: Place, topic: str, message: Message) -> None:
+        """Publish until the broker has acknowledged."""
+        for attempt in range(10**9):
+            try:
+                await self._publish(topic, message)
+            except Unavailable as error:
+                await self._wait(place, str(error), attempt)
+            else:
+                self._waits.pop(place, None)
+                WAITING.labels(self._lane).set(len(self._waits) > 0)
+                return
+
+
+def _fault(error: Exception) -> Invalid:
+    return Invalid(Reason.POISON, f"The clip could not be analysed ({type(error).__name__}); it is kept for a look.")
