@@ -57,7 +57,7 @@ def processes(settings: Settings) -> list[Process]:
 
     def workers(lane: str, first: Port, count: int, nice: int) -> list[Process]:
         return [
-            python(f"analyse-{lane}-{n}", "stream_processors.worker", settings.port(first, n), lane, str(n), nice=nice)
+            python(f"analyse-{lane}-{n}", "stream_processors", settings.port(first, n), lane, str(n), nice=nice)
             for n in range(count)
         ]
 
