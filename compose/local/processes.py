@@ -63,7 +63,7 @@ def processes(settings: Settings) -> list[Process]:
 
     return [
         *servers(settings, common),
-        python("deployer", "consumers.deployer", settings.port(Port.DEPLOYER)),
+        python("deployer", "consumers.deployer_door", settings.port(Port.DEPLOYER)),
         *workers("live", Port.LIVE, settings.live_workers, 0),
         # The bulk lane gives way: a guide's clip never waits behind the recorders' backlog.
         *workers("bulk", Port.BULK, settings.bulk_workers, 10),

@@ -1,0 +1,1 @@
+"""Events leave the log: board, results, dead letters, audit, deployer."""

@@ -1,0 +1,304 @@
+"""The one writer of `deployments`: takes commands, brings Triton to what the states say, heals models, replays their dead letters."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from consumers.model_server import ModelServer, build
+from consumers.waiting_letters import WaitingLetters
+from consumers.workers import behind
+from soundscape.audio import SAMPLE_RATE, WINDOW_S, encode_ogg, sha256
+from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.events import (
+    ClipAnalysed,
+    ClipRecorded,
+    DeploymentStepped,
+    MinuteRecorded,
+    ReleaseRef,
+    SiteDeployed,
+    clip_id,
+)
+from soundscape.kafka import broker_errors, new_consumer, new_producer, publish, read_all, say
+from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY, REPLAYED
+from soundscape.release import LoadedRelease, Member, load_release
+from soundscape.settings import Settings
+from soundscape.topics import DEPLOYMENT_LOG, DEPLOYMENTS, LANES, PREDICTIONS
+from soundscape.wire import decode, encode
+
+log = logging.getLogger(__name__)
+
+RECONCILE_S = 1.0
+"""Seconds between two looks at what Triton serves."""
+PROBE_S = 10.0
+"""Seconds after which a model that nobody asked is probed; one that answers clips without a failure needs none."""
+WAIT_S = 180.0
+"""Seconds that a deployment waits for the workers and for its probe clips."""
+
+
+class Seen(NamedTuple):
+    """What was last seen of a model: inferences that succeeded and failed, and when it last showed that it works."""
+
+    succeeded: int
+    failed: int
+    worked_at: float
+
+
+class Deployer:
+    """States by site, and the model server brought to them. Thread-safe: commands come from HTTP, reconciling runs beside."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._server = settings, ModelServer(settings)
+        self._lock = threading.RLock()
+        self._states: dict[str, SiteDeployed] = {}
+        self._read = False
+        self._sick: dict[str, list[str]] = {}
+        self._seen: dict[str, Seen] = {}
+        self._releases: dict[str, LoadedRelease] = {}
+        self._letters = WaitingLetters(settings)
+        self.trouble = "reading deployments"
+
+    def start(self) -> None:
+        """Read the states from the topic; waits for the broker."""
+        while not self._read:
+            try:
+                self._read_states()
+                self._producer = new_producer(self._settings)
+                self._read = True
+            except Unavailable as error:
+                self.trouble = str(error)
+                time.sleep(1.0)
+
+    def _read_states(self) -> None:
+        consumer = new_consumer(self._settings)
+        try:
+            for record in read_all(consumer, [DEPLOYMENTS.name]):
+                if record.value is not None:
+                    state = decode(SiteDeployed, record.headers, record.value)
+                    self._states[state.site] = state
+                    GENERATION.labels("deployer", state.site).set(state.generation)
+        finally:
+            consumer.close()
+        if not consumer_has(self._settings, DEPLOYMENTS.name):
+            raise Unavailable("the topics are not made yet")
+
+    def states(self) -> dict[str, SiteDeployed]:
+        """State in force, by site."""
+        with self._lock:
+            return dict(self._states)
+
+    # Deploying
+
+    def deploy(self, site: str, release: str, *, actor: str, seen: int | None, accept_noncommercial: bool) -> SiteDeployed:
+        """Make a release the site's champion; returns the state once it is committed (`confirm` waits for the workers).
+
+        Raises Invalid: the release does not hold or load, its licence was not accepted, or `seen` is not the generation in force.
+        Raises Unavailable without broker or model server.
+        """
+        with self._lock:
+            loaded = load_release(self._settings.releases / release)
+            before = self._states.get(site)
+            generation = before.generation if before else 0
+            if seen is not None and seen != generation:
+                raise Invalid(Reason.BAD_REQUEST, f"Site {site} is at generation {generation}, not {seen}; look again and repeat.")
+            _check_licence(loaded, accept_noncommercial)
+            self._step(site, generation, "asked", release, f"by {actor}")
+            try:
+                self._serve(loaded)
+            except Invalid as error:
+                self._step(site, generation, "refused", release, str(error))
+                raise
+            self._step(site, generation, "loaded", release, ", ".join(member.triton_name for member in loaded.release.members))
+            state = SiteDeployed(
+                site=site,
+                generation=generation + 1,
+                champion=ReleaseRef(name=release, digest=loaded.digest),
+                previous=before.champion if before and before.champion.name != release else before.previous if before else None,
+                reason="deployed by command",
+                actor=actor,
+                at=datetime.now(UTC),
+            )
+            say(self._producer, DEPLOYMENTS, state)
+            self._states[site] = state
+            GENERATION.labels("deployer", site).set(state.generation)
+            self._step(site, state.generation, "committed", release, "")
+            return state
+
+    def confirm(self, state: SiteDeployed) -> None:
+        """Wait until every worker of both lanes has the generation and a probe clip in each lane was answered by it.
+
+        Raises Unavailable that names who did not within WAIT_S; the deployment stands all the same.
+        """
+        deadline = time.monotonic() + WAIT_S
+        while missing := behind(self._settings, state.site, state.generation):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Generation {state.generation} is committed, but {', '.join(missing)} did not report it.")
+            time.sleep(0.2)
+        consumer = new_consumer(self._settings)
+        try:
+            self._answer_probes(consumer, state, deadline)
+        finally:
+            consumer.close()
+        self._step(state.site, state.generation, "answered", state.champion.name, "a probe clip in each lane")
+
+    def _answer_probes(self, consumer: Any, state: SiteDeployed, deadline: float) -> None:
+        from kafka import TopicPartition
+
+        with broker_errors():
+            parts = [TopicPartition(PREDICTIONS.name, p) for p in range(PREDICTIONS.partitions)]
+            consumer.assign(parts)
+            consumer.seek_to_end(*parts)
+            for part in parts:
+                consumer.position(part)
+            waiting = {self._probe(lane, state.site): lane for lane in LANES}
+            while waiting:
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"Generation {state.generation} is committed, but the {' and '.join(waiting.values())} lane has not answered "
+                        "its probe clip yet; `soundscape status` says what it waits for."
+                    )
+                for records in consumer.poll(200).values():
+                    for record in records:
+                        answer = decode(ClipAnalysed, record.headers, record.value)
+                        if answer.generation >= state.generation:
+                            waiting.pop(str(answer.clip_id), None)
+
+    def _probe(self, lane: str, site: str) -> str:
+        """Publish a quiet clip that is counted nowhere; returns its id."""
+        noise = np.random.default_rng(0).normal(0.0, 0.01, int(WINDOW_S * SAMPLE_RATE)).astype(np.float32)
+        body, now, stream = encode_ogg(noise), datetime.now(UTC), f"probe-{lane}"
+        digest = sha256(body)
+        kind = ClipRecorded if lane == "live" else MinuteRecorded
+        event = kind.model_validate(
+            {
+                "clip_id": clip_id(site, stream, now, digest),
+                "site": site,
+                "stream": stream,
+                "sha256": digest,
+                "recorded_at": now,
+                "published_at": now,
+                "probe": True,
+                "audio": body,
+            }
+        )
+        publish(self._producer, LANES[lane].name, encode(event))
+        return str(event.clip_id)
+
+    # Reconciling
+
+    def reconcile(self) -> None:
+        """One look: load what the states name, heal what does not answer, unload what no state names, replay what was waiting.
+
+        Raises Unavailable if the model server or the broker is away.
+        """
+        with self._lock:
+            wanted = self._wanted()
+            there = self._server.loaded()
+            for name, (loaded, member, sites) in wanted.items():
+                works = name in there and self._works(name, loaded, member)
+                MODEL_READY.labels(name).set(works)
+                if not works:
+                    self._heal(name, loaded, member, sites)
+            for name in there - wanted.keys():
+                self._server.unload(name)
+                self._step("all", 0, "unloaded", None, name)
+            self.trouble = "; ".join(f"{name}: {why[0]}" for name, why in self._sick.items() if why)
+        self._replay_waiting(wanted)
+
+    def _wanted(self) -> dict[str, tuple[LoadedRelease, Member, list[str]]]:
+        wanted: dict[str, tuple[LoadedRelease, Member, list[str]]] = {}
+        for state in self._states.values():
+            for ref in filter(None, (state.champion, state.previous, state.candidate)):
+                try:
+                    if ref.digest not in self._releases:
+                        self._releases[ref.digest] = load_release(self._settings.releases / ref.name, ref.digest)
+                    loaded = self._releases[ref.digest]
+                except Invalid as error:
+                    log.error("site %s: %s", state.site, error)
+                    continue
+                for member in loaded.release.members:
+                    wanted.setdefault(member.triton_name, (loaded, member, []))[2].append(state.site)
+        return wanted
+
+    def _works(self, name: str, loaded: LoadedRelease, member: Member) -> bool:
+        """Whether a loaded model answers: by the clips that it answered since the last look, else by a probe."""
+        succeeded, failed = self._server.counts(name)
+        seen, now = self._seen.get(name), time.monotonic()
+        if seen and name not in self._sick and failed == seen.failed:
+            if succeeded > seen.succeeded:
+                self._seen[name] = Seen(succeeded, failed, now)
+                return True
+            if now - seen.worked_at < PROBE_S:
+                return True
+        works = self._probed(loaded, member)
+        self._seen[name] = Seen(*self._server.counts(name), now)
+        return works
+
+    def _heal(self, name: str, loaded: LoadedRelease, member: Member, sites: list[str]) -> None:
+        try:
+            build(self._settings, loaded, member)
+            self._server.load(name)
+            if not self._probed(loaded, member):
+                raise Invalid(Reason.MODEL_UNAVAILABLE, f"{name} was loaded and does not answer its probe")
+        except Invalid as error:
+            self._sick[name] = [str(error), *sites]
+            log.error("%s", error)
+            return
+        self._sick.pop(name, None)
+        MODEL_READY.labels(name).set(1)
+        MODEL_HEALED.labels(name).inc()
+        for site in sites:
+            self._step(site, self._states[site].generation, "healed", None, name)
+
+    def _replay_waiting(self, wanted: dict[str, tuple[LoadedRelease, Member, list[str]]]) -> None:
+        """Send again the clips that died of a model that answers now."""
+        sick = {site for why in self._sick.values() for site in why[1:]}
+        well = {site for _, _, sites in wanted.values() for site in sites} - sick
+        if not well:
+            return
+        count = self._letters.replay(well)
+        if count:
+            REPLAYED.labels(Reason.MODEL_UNAVAILABLE).inc(count)
+            self._step("all", 0, "replayed", None, f"{count} clips of {', '.join(sorted(well))}")
+
+    def _serve(self, loaded: LoadedRelease) -> None:
+        """Load and probe every member of a release. Raises Invalid, Unavailable."""
+        there = self._server.loaded()
+        for member in loaded.release.members:
+            build(self._settings, loaded, member)
+            if member.triton_name not in there:
+                self._server.load(member.triton_name)
+            if not self._probed(loaded, member):
+                raise Invalid(Reason.RELEASE_INVALID, f"Member {member.name} was loaded but does not answer its probe as released.")
+
+    def _probed(self, loaded: LoadedRelease, member: Member) -> bool:
+        return self._server.probe(member.triton_name, loaded.release.features[member.feature_fingerprint].shape, len(member.labels))
+
+    def _step(self, site: str, generation: int, step: Any, release: str | None, detail: str) -> None:
+        log.info("%s generation %d: %s %s %s", site, generation, step, release or "", detail)
+        event = DeploymentStepped(site=site, generation=generation, step=step, release=release, detail=detail, at=datetime.now(UTC))
+        say(self._producer, DEPLOYMENT_LOG, event)
+
+
+def consumer_has(settings: Settings, topic: str) -> bool:
+    """Whether the broker has the topic. Raises Unavailable."""
+    consumer = new_consumer(settings)
+    try:
+        with broker_errors():
+            return topic in consumer.topics()
+    finally:
+        consumer.close()
+
+
+def _check_licence(loaded: LoadedRelease, accepted: bool) -> None:
+    bound = [f"{member.name} ({member.licence})" for member in loaded.release.members if member.noncommercial]
+    if bound and not accepted:
+        raise Invalid(
+            Reason.BAD_REQUEST,
+            f"Release {loaded.release.name} may not be used commercially: {', '.join(bound)}; deploy it with --accept-noncommercial.",
+        )

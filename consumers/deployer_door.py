@@ -1,0 +1,109 @@
+"""`python -m consumers.deployer_door`: the deployer as a process, and its HTTP door on loopback for the command line."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import secrets
+import threading
+import time
+from contextlib import suppress
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, Header, HTTPException, Response
+from prometheus_client import make_asgi_app
+from pydantic import BaseModel, ConfigDict
+
+from consumers.deployer import RECONCILE_S, Deployer
+from soundscape.errors import Invalid, SoundscapeError
+from soundscape.events import Name
+from soundscape.settings import HOST, Port, Settings, get_settings
+
+log = logging.getLogger(__name__)
+
+
+class Ask(BaseModel):
+    """A command to deploy."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    site: Name
+    release: Name
+    actor: Name
+    seen: int | None = None
+    accept_noncommercial: bool = False
+
+
+def token(settings: Settings) -> str:
+    """The operator's token: made once, readable by the stack's owner only, so that loopback alone does not give the right to deploy."""
+    path = settings.state / "operator.token"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError), open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(secrets.token_urlsafe(32))
+    return path.read_text(encoding="utf-8")
+
+
+def new_door(deployer: Deployer, settings: Settings) -> FastAPI:
+    """The HTTP application."""
+    app = FastAPI(title="deployer", openapi_url=None)
+    app.mount("/metrics", make_asgi_app())
+    secret = token(settings)
+
+    def operator(authorization: Annotated[str, Header()] = "") -> None:
+        if not hmac.compare_digest(authorization, f"Bearer {secret}"):
+            raise HTTPException(401, "The operator's token is missing or wrong.")
+
+    @app.get("/healthz")
+    def healthz(response: Response) -> dict[str, Any]:
+        response.status_code = 503 if deployer.trouble else 200
+        return {"healthy": not deployer.trouble, "why": deployer.trouble}
+
+    @app.get("/states", dependencies=[Depends(operator)])
+    def states() -> dict[str, Any]:
+        return {site: state.model_dump(mode="json") for site, state in deployer.states().items()}
+
+    @app.post("/deploy", dependencies=[Depends(operator)])
+    def deploy(ask: Ask) -> dict[str, Any]:
+        try:
+            state = deployer.deploy(
+                ask.site, ask.release, actor=ask.actor, seen=ask.seen, accept_noncommercial=ask.accept_noncommercial
+            )
+            deployer.confirm(state)
+        except Invalid as error:
+            raise HTTPException(422, error.detail) from error
+        except SoundscapeError as error:
+            raise HTTPException(503, str(error)) from error
+        return state.model_dump(mode="json")
+
+    return app
+
+
+def main() -> None:
+    """Run the deployer until it is told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = get_settings()
+    settings.model_repository.mkdir(parents=True, exist_ok=True)
+    deployer = Deployer(settings)
+    threading.Thread(target=_reconcile_for_ever, args=(deployer,), name="reconcile", daemon=True).start()
+    uvicorn.run(new_door(deployer, settings), host=HOST, port=settings.port(Port.DEPLOYER), log_level="warning")
+
+
+def _reconcile_for_ever(deployer: Deployer) -> None:
+    try:
+        deployer.start()
+        while True:
+            try:
+                deployer.reconcile()
+            except SoundscapeError as error:
+                deployer.trouble = str(error)
+                log.warning("%s", error)
+            time.sleep(RECONCILE_S)
+    except BaseException:
+        log.exception("the deployer cannot go on")
+        os._exit(70)  # a thread's end alone would leave a door that does nothing
+
+
+if __name__ == "__main__":
+    main()
