@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, KafkaError
 
 from soundscape.errors import Unavailable
 from soundscape.events import Event
@@ -17,6 +18,10 @@ from soundscape.wire import Message, encode
 
 LIMIT_S = 30
 """Seconds to wait for the broker's acknowledgement."""
+PATIENCE: dict[str, Any] = {"bootstrap_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1000}
+"""A command without a stack says so in 10 s, and a process finds a broker again a second after its return (default: 30 s)."""
+STALL_S = 60
+"""Seconds without a record or an end before a bounded read gives up: kafka-python waits for ever without a word."""
 
 
 @contextmanager
@@ -37,6 +42,7 @@ def new_producer(settings: Settings) -> KafkaProducer:
             enable_idempotence=True,
             max_request_size=MAX_MESSAGE_BYTES + DEAD_LETTER_ROOM_BYTES,
             linger_ms=0,
+            **PATIENCE,
         )
 
 
@@ -49,14 +55,14 @@ def new_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
             auto_offset_reset="earliest",
             fetch_max_bytes=32 * 1024 * 1024,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES + 64 * 1024,
-            **options,
+            **(PATIENCE | options),
         )
 
 
 def new_admin(settings: Settings) -> KafkaAdminClient:
     """An administrator. Raises Unavailable."""
     with broker_errors():
-        return KafkaAdminClient(bootstrap_servers=settings.address(Port.KAFKA))
+        return KafkaAdminClient(bootstrap_servers=settings.address(Port.KAFKA), **PATIENCE)
 
 
 def publish(producer: KafkaProducer, topic: str, message: Message) -> Any:
@@ -85,9 +91,31 @@ def read_all(consumer: KafkaConsumer, topics: list[str], poll_ms: int = 200) -> 
         starts = consumer.beginning_offsets(parts)
         open_parts = {part for part in parts if starts[part] < ends[part]}
         consumer.seek_to_beginning(*parts)
+        moved_at = time.monotonic()
         while open_parts:
             for part, records in consumer.poll(poll_ms).items():
                 for record in records:
                     if record.offset < ends[part]:
                         yield record
-            open_parts = {part for part in open_parts if consumer.position(part) < ends[part]}
+                moved_at = time.monotonic()
+            open_parts = {part for part in open_parts if (consumer.position(part, timeout_ms=LIMIT_S * 1000) or 0) < ends[part]}
+            if time.monotonic() > moved_at + STALL_S:
+                raise Unavailable(f"The broker sent nothing for {STALL_S} s; is the stack up? `soundscape status` says.")
+
+
+def committed(admin: KafkaAdminClient, group: str) -> dict[tuple[str, int], int]:
+    """Next offset of each (topic, partition) that the group has committed. Raises Unavailable.
+
+    A new broker makes the topic of the groups' offsets when it is first asked for one, and refuses until then.
+    """
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            with broker_errors():
+                offsets = admin.list_group_offsets([group])[group]
+                return {(part.topic, part.partition): entry.offset for part, entry in offsets.items() if entry.offset >= 0}
+        except Unavailable as error:
+            passing = isinstance(error.__cause__, CoordinatorNotAvailableError | CoordinatorLoadInProgressError)
+            if not passing or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

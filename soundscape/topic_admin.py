@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
-from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import TopicAlreadyExistsError
 
 from soundscape.errors import Invalid, Reason
 from soundscape.kafka import broker_errors, new_admin
@@ -31,12 +33,13 @@ def _apply(admin: Any, settings: Settings) -> list[str]:
     there = set(admin.list_topics())
     missing = [topic for topic in TOPICS if topic.name not in there]
     if missing:
-        admin.create_topics(
-            [
-                NewTopic(name=t.name, num_partitions=t.partitions, replication_factor=1, topic_configs=t.config(settings.log_cap_gb))
-                for t in missing
-            ]
-        )
+        wanted_topics = [
+            NewTopic(name=t.name, num_partitions=t.partitions, replication_factor=1, topic_configs=t.config(settings.log_cap_gb))
+            for t in missing
+        ]
+        with suppress(TopicAlreadyExistsError):  # another `topics apply` beside this one
+            admin.create_topics(wanted_topics)
+        admin.wait_for_topics([t.name for t in missing])
         lines += [f"{t.name}: created with {t.partitions} partitions" for t in missing]
     present = [topic for topic in TOPICS if topic.name in there]
     if not present:
@@ -49,7 +52,7 @@ def _apply(admin: Any, settings: Settings) -> list[str]:
                 f"Topic {topic.name} has {counts[topic.name]} partitions, not {topic.partitions}; a keyed topic is never changed in "
                 "place: copy it to a new one, or start with a new data folder.",
             )
-    found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, t.name) for t in present])
+    found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, t.name) for t in present], config_filter="all")
     current = _configs(found)
     for topic in present:
         wanted = topic.config(settings.log_cap_gb)
@@ -60,8 +63,12 @@ def _apply(admin: Any, settings: Settings) -> list[str]:
     return lines
 
 
-def _configs(found: Any) -> dict[str, dict[str, str]]:
-    raise NotImplementedError
+def _configs(found: dict[str, dict[str, dict[str, dict[str, Any]]]]) -> dict[str, dict[str, str]]:
+    """kafka-python's answer, {kind: {name: {key: {"value": …}}}}, as {topic: {key: value}}."""
+    return {
+        name: {key: entry["value"] for key, entry in entries.items() if entry["value"] is not None}
+        for name, entries in found.get("topic", {}).items()
+    }
 
 
 @click.group()
