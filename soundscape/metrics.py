@@ -17,6 +17,7 @@ ANSWER_SECONDS = Histogram("soundscape_answer_seconds", "Seconds from HTTP reque
 WINDOWS = Counter("soundscape_windows_total", "Windows of 5 s analysed", ("lane",))
 DETECTIONS = Counter("soundscape_detections_total", "Detections above their threshold", ("site", "label"))
 MEMBERS_LEFT_OUT = Counter("soundscape_members_left_out_total", "Answers given without a member, by member", ("member",))
+UNREADABLE = Counter("soundscape_unreadable_total", "Records skipped because they do not decode, by reader", ("process", "topic"))
 CONSUMER_LAG = Gauge("soundscape_consumer_lag", "Records not yet read", ("process", "topic"))
 IN_FLIGHT = Gauge("soundscape_clips_in_flight", "Clips being analysed now", ("lane",))
 WAITING = Gauge("soundscape_waiting_for_model_server", "1 while clips wait for Triton", ("lane",))

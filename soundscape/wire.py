@@ -75,11 +75,16 @@ def texts(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes]) -> dict[st
     return {name: (item or b"").decode(errors="replace") for name, item in pairs}
 
 
+def identity(named: Mapping[str, str], place: Place) -> str:
+    """The clip that a record of a lane says it is, by its header texts, or its place on the log where it says none."""
+    return (named.get(PREFIX + "type") == ClipRecorded.TYPE and named.get(PREFIX + "id")) or str(place)
+
+
 def dead_letter(place: Place, key: bytes | None, headers: Headers, value: bytes | None, why: Invalid) -> Message:
     """The dead letter of a record, whatever it holds: its bytes and headers unchanged, its reason beside them."""
     named = texts(headers)
     event = ClipDied(
-        clip_id=named.get(PREFIX + "id") if named.get(PREFIX + "type") == ClipRecorded.TYPE and named.get(PREFIX + "id") else str(place),
+        clip_id=identity(named, place),
         reason=why.reason,
         detail=why.detail[:2000],
         topic=place.topic,
