@@ -44,7 +44,6 @@ def supervisord_conf(settings: Settings, everything: list[Process]) -> str:
         f"pidfile = {_escape(str(settings.state / 'supervisord.pid'))}",
         f"childlogdir = {_escape(str(settings.logs))}",
         f"directory = {_escape(str(tools.ROOT))}",
-        "umask = 077",
     ]
     for order, process in enumerate(everything, start=1):
         environment = {MARK: str(settings.root), **process.environment}
@@ -60,7 +59,8 @@ def supervisord_conf(settings: Settings, everything: list[Process]) -> str:
             "startsecs = 0",
             "startretries = 2147483647",
             f"stopwaitsecs = {process.stop_s}",
-            f"stopasgroup = {str(process.stop_group).lower()}",
+            # Only the parent is asked: a worker finishes its clip with its decoders alive, and ends them itself.
+            "stopasgroup = false",
             "killasgroup = true",
             "redirect_stderr = true",
             f"stdout_logfile = {_escape(str(log_path(settings, process.name)))}",

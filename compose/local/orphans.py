@@ -14,6 +14,9 @@ from compose.local.processes import MARK
 GRACE_S = 25.0
 """What a process is given to end before it is killed: Kafka's orderly shutdown takes the longest."""
 RECORD = "stack.json"
+SHM = "/dev/shm/"
+PYTHON_SEMAPHORE = "sem.mp-"
+"""How multiprocessing names its semaphores."""
 
 
 def record(state: Path, pid: int) -> None:
@@ -66,18 +69,18 @@ def members(root: Path, state: Path) -> list[psutil.Process]:
     a session of their own.
     """
     found = recorded(state)
-    ours = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            session = os.getsid(process.pid)
-            by_session = found is not None and session == found[0] and process.create_time() >= found[1] - 0.01
-        except (psutil.Error, ProcessLookupError, PermissionError):
-            continue
-        if by_session or marked(process, root):
-            ours.append(process)
-    return ours
+    return [one for one in psutil.process_iter() if one.pid != os.getpid() and _belongs(one, root, found)]
+
+
+def _belongs(process: psutil.Process, root: Path, found: tuple[int, float] | None) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if found is not None and os.getsid(process.pid) == found[0] and process.create_time() >= found[1] - 0.01:
+            return True
+    except (psutil.Error, ProcessLookupError, PermissionError):
+        return False
+    return marked(process, root)
 
 
 def end(processes: Iterable[psutil.Process], grace_s: float = GRACE_S) -> int:
@@ -105,6 +108,18 @@ def _signal(process: psutil.Process, kill: bool) -> None:
             process.terminate()
     except psutil.NoSuchProcess:
         return
+
+
+def semaphores(processes: Iterable[psutil.Process]) -> set[Path]:
+    """The semaphores in /dev/shm that these processes have mapped: they outlive owners that were killed together."""
+    found: set[Path] = set()
+    for process in processes:
+        try:
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+        except OSError:
+            continue
+        found |= {Path(line[line.index(SHM) :]) for line in maps.splitlines() if SHM + PYTHON_SEMAPHORE in line}
+    return found
 
 
 def listeners(ports: set[int]) -> dict[int, psutil.Process | None]:

@@ -38,8 +38,6 @@ class Process:
     needs: tuple[str, ...] = ()
     metrics_port: int | None = None
     stop_s: int = 20
-    stop_group: bool = False
-    """Whether its children get the stop signal too: only where the parent does not end them itself."""
 
     @property
     def address(self) -> str:
@@ -95,8 +93,7 @@ def servers(settings: Settings, common: dict[str, str]) -> list[Process]:
                 (port(Port.TRITON_HTTP), port(Port.TRITON_GRPC), port(Port.TRITON_METRICS)),
                 Probe.TRITON, environment=plain, metrics_port=port(Port.TRITON_METRICS)),
         Process("prometheus", prometheus, (port(Port.PROMETHEUS),), Probe.PROMETHEUS, metrics_port=port(Port.PROMETHEUS)),
-        Process("mlflow", (python, "-m", "compose.local.mlflow"), (port(Port.MLFLOW),), Probe.MLFLOW, environment=plain,
-                stop_group=True),
+        Process("mlflow", (python, "-m", "compose.local.mlflow"), (port(Port.MLFLOW),), Probe.MLFLOW, environment=plain),
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import psutil
 from filelock import FileLock
 
 from compose.local import orphans
@@ -89,16 +90,28 @@ def end_orphans(settings: Settings, say: Say) -> None:
     left = orphans.members(settings.root, settings.state)
     if left:
         say(f"Ending {len(left)} processes that an earlier stack left behind …")
-        orphans.end(left)
+    leave_nothing(settings, left)
+
+
+def leave_nothing(settings: Settings, ours: Sequence[psutil.Process]) -> None:
+    """End these processes and clear what they had in shared memory."""
+    left = orphans.semaphores(ours)
+    orphans.end(ours)
     orphans.forget(settings.state)
+    for path in left:
+        path.unlink(missing_ok=True)
     clear_shared_memory(settings.root)
 
 
 def check_ports(settings: Settings, starting: Sequence[Process]) -> None:
-    """Raises Invalid, naming the port and its owner, if a process that is to be started would find its port taken."""
+    """Free the ports of these processes from what is ours; raises Invalid, naming port and owner, if a stranger has one."""
     uses = {port: one.name for one in starting for port in one.ports}
-    for port, owner in sorted(orphans.listeners(set(uses)).items()):
-        if owner is None or not orphans.marked(owner, settings.root):
+    taken = sorted(orphans.listeners(set(uses)).items())
+    ours = orphans.members(settings.root, settings.state) if taken else []
+    for port, owner in taken:
+        if owner in ours:
+            orphans.end([owner])
+        else:
             raise Invalid(Reason.BAD_REQUEST, orphans.taken_message(uses[port], port, owner))
 
 
@@ -139,12 +152,13 @@ def down(settings: Settings, say: Say) -> int:
         there = orphans.members(settings.root, settings.state)
         if supervisor.alive():
             say("Stopping the stack …")
+            left = orphans.semaphores(there)
             supervisor.shut_down()
             keeper = orphans.supervisor(settings.state)
             if keeper is not None:
                 orphans.wait_for(keeper)
+            for path in left:
+                path.unlink(missing_ok=True)
         # Whatever is still there: children of killed parents, or all of it where the supervisor was gone.
-        orphans.end(orphans.members(settings.root, settings.state))
-        orphans.forget(settings.state)
-        clear_shared_memory(settings.root)
+        leave_nothing(settings, orphans.members(settings.root, settings.state))
         return len(there)
