@@ -1,1 +1,1 @@
-"""Events leave the log: board, results, dead letters, audit, deployer."""
+"""Where events leave the log: the board, the watched files' answers, dead letters and the audit."""
