@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 DATA ?=
 BENCH ?= latency --users 1
 BIN := .venv/bin
+PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */__init__.py))
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ test-all: setup ## Every test that this machine can run, the slow ones too
 
 check: setup ## Lint and types
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases $(PACKAGES) tests
 
 up: setup ## Start the stack
 	@$(BIN)/soundscape up
