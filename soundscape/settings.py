@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     model_probe_limit_s: float = Field(10.0, gt=0, description="A model failing its probe longer than this sends clips to dead letters")
     mlflow_uri: str | None = Field(None, description="MLflow elsewhere; the stack's own otherwise")
     ray_address: str | None = Field(None, description="Ray cluster elsewhere; a local one otherwise")
+    birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")
 
     def port(self, name: Port, n: int = 0) -> int:
         """The port of a process; `n` counts workers of one kind."""

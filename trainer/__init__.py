@@ -1,0 +1,1 @@
+"""Data to models: prepare, train, evaluate, and make releases."""
