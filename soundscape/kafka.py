@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import OffsetSpec
 from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, KafkaError
 
 from soundscape.errors import Unavailable
@@ -119,3 +120,13 @@ def committed(admin: KafkaAdminClient, group: str) -> dict[tuple[str, int], int]
             if not passing or time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
+
+
+def backlog(admin: KafkaAdminClient, topic: Topic, group: str) -> int:
+    """Records of a topic that the group has not committed yet; all of them where it never committed. Raises Unavailable."""
+    done = committed(admin, group)
+    parts = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
+    with broker_errors():
+        ends = admin.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.LATEST), timeout_ms=LIMIT_S * 1000)
+        starts = admin.list_partition_offsets(dict.fromkeys(parts, OffsetSpec.EARLIEST), timeout_ms=LIMIT_S * 1000)
+    return sum(ends[part].offset - max(starts[part].offset, done.get((part.topic, part.partition), 0)) for part in parts)
