@@ -10,9 +10,10 @@ from typing import Any
 
 from consumers.follow import read
 from soundscape.board import LATEST, counts_key
-from soundscape.events import ClipAnalysed, ClipDied, ClipRecorded
+from soundscape.events import ClipAnalysed, ClipDied, Place
 from soundscape.metrics import CLIPS_IN
 from soundscape.topics import CLIPS, DEAD_LETTERS, LANES, PREDICTIONS, RECORDINGS
+from soundscape.wire import PREFIX, identity, texts
 
 PROCESS = "board"
 BOARD_TOPICS = (CLIPS, RECORDINGS, PREDICTIONS, DEAD_LETTERS)
@@ -46,12 +47,14 @@ def changes_of(records: Iterable[Any]) -> Changes:
 
 
 def _accepted(changes: Changes, record: Any) -> None:
-    event = read(PROCESS, ClipRecorded, record)
-    if event is None or event.probe:
+    named = texts(record.headers)  # the sound is not opened: what does not decode was accepted too, and gets a dead letter
+    if named.get(PREFIX + "probe") == "true":
         return
+    clip = identity(named, Place(topic=record.topic, partition=record.partition, offset=record.offset))
+    known = {name: text for name in ("site", "stream") if (text := named.get(PREFIX + name))}
     lane = LANE_OF[record.topic]
     CLIPS_IN.labels(PROCESS, lane).inc()
-    _set(changes, str(event.clip_id), site=event.site, stream=event.stream, lane=lane, accepted=place_of(record))
+    _set(changes, clip, lane=lane, accepted=place_of(record), **known)
 
 
 def _answered(changes: Changes, record: Any) -> None:

@@ -65,7 +65,7 @@ def recorded_at(stem: str) -> datetime | None:
 
 
 def event_of(site: str, name: str, digest: str, audio: bytes, rate: int | None = None, kind: str | None = None) -> MinuteRecorded:
-    """The event of a file: `digest` of its own bytes, `audio` what is sent, `rate` and `kind` the original's if it was encoded again.
+    """The event of a file: `digest` of its own bytes, `audio` what is sent; `rate` and `kind` its own if it was encoded again.
 
     Raises Invalid (malformed-event) for a name that no event can carry.
     """

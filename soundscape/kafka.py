@@ -31,7 +31,7 @@ def broker_errors() -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        raise Unavailable(f"The broker did not answer ({type(error).__name__}); is the stack up? `soundscape status` says.") from error
+        raise Unavailable(f"The broker did not answer ({type(error).__name__}); see `soundscape status`.") from error
 
 
 def new_producer(settings: Settings) -> KafkaProducer:
