@@ -50,7 +50,8 @@ def ask(settings: Settings, method: str, path: str, body: dict[str, Any] | None 
     if answer.status_code == httpx.codes.OK:
         said: dict[str, Any] = answer.json()
         return said
-    detail = str(answer.json().get("detail", answer.text)) if answer.headers.get("content-type", "").startswith("application/json") else answer.text
+    as_json = answer.headers.get("content-type", "").startswith("application/json")
+    detail = str(answer.json().get("detail")) if as_json else answer.text
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         raise Unavailable(detail)
     raise Invalid(Reason.BAD_REQUEST, detail)

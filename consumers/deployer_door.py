@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from consumers.deployer import RECONCILE_S, Deployer
 from soundscape.errors import Invalid, SoundscapeError
 from soundscape.events import Name
+from soundscape.logs import set_up_logging
 from soundscape.settings import HOST, Port, Settings, get_settings
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def new_door(deployer: Deployer, settings: Settings) -> FastAPI:
 
 def main() -> None:
     """Run the deployer until it is told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up_logging()
     settings = get_settings()
     settings.model_repository.mkdir(parents=True, exist_ok=True)
     deployer = Deployer(settings)

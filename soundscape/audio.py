@@ -76,9 +76,8 @@ def read(body: bytes) -> tuple[Float32, int]:
         with soundfile.SoundFile(io.BytesIO(body)) as file:
             rate, limit = file.samplerate, int(MAX_SECONDS * file.samplerate * 1.002)
             if not 4000 <= rate <= 384_000 or file.channels > 16:
-                raise Invalid(
-                    Reason.NOT_AUDIO, f"A rate of {rate} Hz with {file.channels} channels is not accepted; send 4 to 384 kHz, mono or stereo."
-                )
+                what = f"A rate of {rate} Hz with {file.channels} channels is not accepted; send 4 to 384 kHz, mono or stereo."
+                raise Invalid(Reason.NOT_AUDIO, what)
             if file.frames > limit and file.frames < 2**62:  # a header that does not know says 2**63 - 1
                 raise Invalid(Reason.TOO_LONG, f"The clip lasts {file.frames / rate:.0f} s; send at most {MAX_SECONDS:.0f} s.")
             blocks, total = [], 0

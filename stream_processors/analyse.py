@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -128,7 +129,7 @@ class Analyser:
     def _measure(self, clip: ClipRecorded, stages: Stages, windows: int) -> None:
         WINDOWS.labels(self._lane).inc(windows)
         names = ("published", "received", "decoded", "features", "inferred", "predicted")
-        for before, after in zip(names, names[1:], strict=False):
+        for before, after in pairwise(names):
             spent = (getattr(stages, after) - getattr(stages, before)).total_seconds()
             STAGE_SECONDS.labels(self._lane, after).observe(max(0.0, spent))
 

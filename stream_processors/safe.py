@@ -55,7 +55,7 @@ class Processor:
             try:
                 message = encode(await self._answered(place, headers, value, received))
                 topic = PREDICTIONS.name
-            except Exception as error:  # noqa: BLE001  what escapes here is acknowledged and lost
+            except Exception as error:  # what escapes here is acknowledged and lost
                 why = error if isinstance(error, Invalid) else _fault(error)
                 log.warning("dead letter %s: %s: %s", place, why.reason, why.detail, exc_info=None if why is error else error)
                 DEAD_LETTERS.labels(self._lane, why.reason).inc()

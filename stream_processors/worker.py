@@ -17,6 +17,7 @@ from soundscape.errors import Unavailable
 from soundscape.events import Place
 from soundscape.health import serve_health
 from soundscape.isolation import ChildPool
+from soundscape.logs import set_up_logging
 from soundscape.metrics import CONSUMER_LAG
 from soundscape.settings import Port, Settings, get_settings
 from soundscape.topics import DEAD_LETTER_ROOM_BYTES, LANES, MAX_MESSAGE_BYTES
@@ -164,10 +165,11 @@ async def broker_answers(settings: Settings) -> bool:
     client = AIOKafkaClient(bootstrap_servers=settings.address(Port.KAFKA))
     try:
         await client.bootstrap()
+        there = (await client.fetch_all_metadata()).topics()
     except (KafkaError, OSError):
         return False
     else:
-        return all(topic.name in client.cluster.topics() for topic in LANES.values())
+        return all(topic.name in there for topic in LANES.values())
     finally:
         await client.close()
 
@@ -181,9 +183,9 @@ async def wait_for_broker(settings: Settings) -> None:
 
 def main() -> None:
     """Run one worker until it is told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up_logging()
     lane, number = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
     settings = get_settings()
     asyncio.run(wait_for_broker(settings))
     asyncio.set_event_loop(loop := asyncio.new_event_loop())
-    faust.Worker(Worker(lane, number, settings).app, loglevel="INFO", loop=loop).execute_from_commandline()
+    faust.Worker(Worker(lane, number, settings).app, loglevel="WARNING", loop=loop).execute_from_commandline()
