@@ -1,0 +1,1 @@
+"""How the system is watched and measured: benchmarks; later rules and dashboards."""

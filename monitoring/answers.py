@@ -1,0 +1,65 @@
+"""The predictions of one benchmark as they come, read without a group from the end."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from kafka import TopicPartition
+
+from soundscape.errors import Unavailable
+from soundscape.events import ClipAnalysed
+from soundscape.kafka import broker_errors, new_consumer
+from soundscape.settings import Settings
+from soundscape.topics import PREDICTIONS
+from soundscape.wire import decode
+
+STAGES = ("published", "received", "decoded", "features", "inferred", "predicted")
+
+
+class Answers:
+    """Predictions published from now on; each with the time at which its record was written."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer: Any = new_consumer(settings)
+        with broker_errors():
+            parts = [TopicPartition(PREDICTIONS.name, n) for n in range(PREDICTIONS.partitions)]
+            self._consumer.assign(parts)
+            self._consumer.seek_to_end(*parts)
+            for part in parts:
+                self._consumer.position(part)
+        self.found: dict[str, tuple[ClipAnalysed, float]] = {}
+
+    def read(self, timeout_ms: int = 100) -> None:
+        """Take what has come."""
+        with broker_errors():
+            for records in self._consumer.poll(timeout_ms).values():
+                for record in records:
+                    event = decode(ClipAnalysed, record.headers, record.value)
+                    self.found[str(event.clip_id)] = (event, record.timestamp / 1000)
+
+    def wait(self, wanted: set[str], limit_s: float) -> None:
+        """Read until all of these are answered. Raises Unavailable if that takes longer than the limit."""
+        deadline = time.monotonic() + limit_s
+        while missing := wanted - self.found.keys():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{len(missing)} of {len(wanted)} clips were not answered within {limit_s:.0f} s.")
+            self.read()
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._consumer.close()
+
+
+def stage_medians(events: Iterable[ClipAnalysed]) -> dict[str, float]:
+    """Median milliseconds of each stage, by the stage that ends it."""
+    events = list(events)
+    if not events:
+        return {}
+    return {
+        after: round(statistics.median((getattr(e.stages, after) - getattr(e.stages, before)).total_seconds() * 1000 for e in events), 2)
+        for before, after in pairwise(STAGES)
+    }

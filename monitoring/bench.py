@@ -1,0 +1,238 @@
+"""`soundscape bench`: latency and throughput of the whole stack beside the bare loop, measured in one run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from soundscape.errors import Invalid, Reason
+from soundscape.settings import Port, Settings, get_settings
+
+SITE = "bench"
+
+
+@click.group()
+def bench() -> None:
+    """Measure the running stack; ratios are taken side by side in one run."""
+
+
+@bench.command()
+@click.option("--users", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Clips a second and user (open loop); closed loop unless given.")
+@click.option("--backlog", is_flag=True, help="Work off a backlog of recorded minutes meanwhile.")
+@click.option("--minutes", default=200, show_default=True, type=click.IntRange(1, 2000), help="Size of the backlog.")
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 600))
+@click.option("--site", default=SITE, show_default=True, help="Another site measures its own release.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def latency(users: int, rate: float | None, backlog: bool, minutes: int, seconds: float, site: str, as_json: bool) -> None:
+    """From HTTP request with a clip of 5 s to the prediction in the response."""
+    from monitoring.answers import Answers, stage_medians
+    from monitoring.bare import Arrangement, BareLoop
+    from monitoring.load import Users
+    from monitoring.sound import forest
+
+    settings = get_settings()
+    key = prepare(settings, site)
+    clips = [forest(5.0, seed) for seed in range(8)]
+    answers = Answers(settings)
+    loads = Users(settings.url(Port.GATEWAY), key, clips, users)
+    asyncio.run(loads.run(3.0, rate))
+    bare_ms = None
+    if model := bare_model(settings, site):
+        bare = BareLoop(model, Arrangement(1, 1, 12))
+        bare_ms = bare.clip_ms(clips, 40)
+        bare.close()
+    ids, started = (publish_minutes(settings, site, minutes), time.time()) if backlog else (set[str](), 0.0)
+    sent = asyncio.run(loads.run(seconds, rate))
+    answers.read(500)
+    mine = [answers.found[one.clip_id][0] for one in sent if one.clip_id in answers.found]
+    good = [one.ms for one in sent if one.problem is None]
+    problems = [one.problem for one in sent if one.problem]
+    said: dict[str, Any] = {
+        "users": users,
+        "rate": rate,
+        "backlog": minutes if backlog else 0,
+        "clips": len(sent),
+        "errors": len(problems),
+        "median_ms": round(statistics.median(good), 1) if good else None,
+        "p95_ms": round(percentile(good, 0.95), 1) if good else None,
+        "bare_ms": round(bare_ms, 1) if bare_ms else None,
+        "stages": stage_medians(mine),
+    }
+    if backlog:
+        during = {clip for clip in ids & answers.found.keys()}
+        left = len(ids) - len(during)
+        click.echo(f"{len(during)} of {len(ids)} recorded minutes were worked off while the users sent; waiting for {left}.", err=True)
+        answers.wait(ids, 600.0)
+        last = max(answers.found[one][1] for one in ids)
+        said["backlog_windows_per_s"] = round(sum(len(answers.found[one][0].windows) for one in ids) / (last - started), 1)
+    answers.close()
+    if problems:
+        click.echo(f"First problem: {problems[0]}", err=True)
+    show(said, as_json)
+
+
+@bench.command()
+@click.option("--minutes", default=120, show_default=True, type=click.IntRange(8, 2000), help="Recorded minutes to work off.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def stream(minutes: int, as_json: bool) -> None:
+    """Windows a second of the whole stream, from producer to prediction, beside the bare loop before and after it."""
+    from monitoring.answers import Answers, stage_medians
+    from monitoring.bare import BareLoop, arrangements
+    from monitoring.sound import forest
+
+    settings = get_settings()
+    prepare(settings, SITE)
+    model = bare_model(settings, SITE)
+    assert model is not None
+    sounds = [forest(60.0, seed) for seed in range(8)]
+    some = (sounds * minutes)[: max(16, minutes // 4)]
+    best, speed = None, 0.0
+    for arrangement in arrangements():
+        loop = BareLoop(model, arrangement)
+        found = loop.windows_per_s(some)
+        loop.close()
+        click.echo(f"bare loop, {arrangement}: {found:.1f} windows a second", err=True)
+        if found > speed:
+            best, speed = arrangement, found
+    assert best is not None
+    answers = Answers(settings)
+    warm = publish_minutes(settings, SITE, 8)
+    answers.wait(warm, 300.0)
+    bare = [bare_speed(model, best, some)]
+    started = time.time()
+    ids: set[str] = set()
+    sender = threading.Thread(target=lambda: ids.update(publish_minutes(settings, SITE, minutes)))
+    sender.start()
+    while sender.is_alive():
+        answers.read()
+    answers.wait(ids, 900.0)
+    spent = max(answers.found[one][1] for one in ids) - started
+    windows = sum(len(answers.found[one][0].windows) for one in ids)
+    bare.append(bare_speed(model, best, some))
+    answers.close()
+    said = {
+        "windows": windows,
+        "windows_per_s": round(windows / spent, 1),
+        "bare_windows_per_s": round(statistics.mean(bare), 1),
+        "ratio": round(windows / spent / statistics.mean(bare), 3),
+        "stages": stage_medians(answers.found[one][0] for one in ids),
+    }
+    click.echo(f"bare loop: {best}; before {bare[0]:.1f}, after {bare[1]:.1f} windows a second", err=True)
+    show(said, as_json)
+
+
+def bare_speed(model: Path, arrangement: Any, minutes: list[bytes]) -> float:
+    """One measurement of the bare loop, its processes ended after it."""
+    from monitoring.bare import BareLoop
+
+    loop = BareLoop(model, arrangement)
+    found = loop.windows_per_s(minutes)
+    loop.close()
+    return found
+
+
+def prepare(settings: Settings, site: str) -> str:
+    """Deploy the benchmark's release if it is not, and make a key; returns the key."""
+    command = str(Path(sys.executable).parent / "soundscape")
+    if site == SITE:
+        if not (settings.releases / SITE / "release.json").exists():
+            subprocess.run([command, "release", "add", "bench"], check=True, stdout=sys.stderr)
+        if SITE not in deployed(settings):
+            subprocess.run([command, "deploy", SITE, "--site", SITE], check=True, stdout=sys.stderr)
+    name = f"bench-{int(time.time())}"
+    made = subprocess.run([command, "key", "create", name, "--site", site], check=True, capture_output=True, text=True)
+    return made.stdout.split()[-1]
+
+
+def deployed(settings: Settings) -> dict[str, str]:
+    """Champion by site. Raises Unavailable without a broker."""
+    from soundscape.events import SiteDeployed
+    from soundscape.kafka import new_consumer, read_all
+    from soundscape.topics import DEPLOYMENTS
+    from soundscape.wire import decode
+
+    consumer = new_consumer(settings)
+    try:
+        states = [decode(SiteDeployed, r.headers, r.value) for r in read_all(consumer, [DEPLOYMENTS.name]) if r.value is not None]
+    finally:
+        consumer.close()
+    return {state.site: state.champion.name for state in states}
+
+
+def bare_model(settings: Settings, site: str) -> Path | None:
+    """The ONNX file of a site's one log-mel member; None where the bare loop cannot run it."""
+    from soundscape.release import load_release
+
+    champion = deployed(settings).get(site)
+    if champion is None:
+        raise Invalid(Reason.NO_RELEASE, f"Site {site} has no release; deploy one with `soundscape deploy RELEASE --site {site}`.")
+    loaded = load_release(settings.releases / champion)
+    members = loaded.release.members
+    return loaded.folder / members[0].file if len(members) == 1 and members[0].runtime == "onnx" else None
+
+
+def publish_minutes(settings: Settings, site: str, minutes: int) -> set[str]:
+    """Publish recorded minutes as fast as the broker acknowledges; returns their ids."""
+    from monitoring.sound import forest
+    from soundscape.audio import sha256
+    from soundscape.events import MinuteRecorded, clip_id
+    from soundscape.kafka import broker_errors, new_producer
+    from soundscape.topics import RECORDINGS
+    from soundscape.wire import encode
+
+    sounds = [forest(60.0, seed) for seed in range(8)]
+    digests = [sha256(sound) for sound in sounds]
+    producer, now, sent, ids = new_producer(settings), datetime.now(UTC), [], set()
+    with broker_errors():
+        for n in range(minutes):
+            recorder, moment = f"bench-{n % 8}", now + timedelta(minutes=n)
+            event = MinuteRecorded.model_validate(
+                {
+                    "clip_id": clip_id(site, recorder, moment, digests[n % 8]),
+                    "site": site,
+                    "stream": recorder,
+                    "recorder": recorder,
+                    "recorded_at": moment,
+                    "sha256": digests[n % 8],
+                    "published_at": datetime.now(UTC),
+                    "audio": sounds[n % 8],
+                }
+            )
+            message = encode(event)
+            sent.append(producer.send(RECORDINGS.name, key=message.key, value=message.value, headers=message.headers))
+            ids.add(str(event.clip_id))
+        for one in sent:
+            one.get(timeout=120)
+        producer.close()
+    return ids
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that `share` of the values do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def show(said: dict[str, Any], as_json: bool) -> None:
+    """One line of JSON, or a table."""
+    if as_json:
+        click.echo(json.dumps(said))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, value in said.items():
+        table.add_row(name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+    Console().print(table)
