@@ -1,4 +1,4 @@
-"""The settings of supervisor and Prometheus, generated from the list of processes."""
+"""The settings of supervisor, generated from the list of processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compose.local import tools
 from compose.local.processes import MARK, Process
-from soundscape.settings import HOST, Settings
+from soundscape.settings import Settings
 
 LOG_BYTES = 10_000_000
 LOG_BACKUPS = 2
@@ -73,16 +73,6 @@ def supervisord_conf(settings: Settings, everything: list[Process]) -> str:
 def log_path(settings: Settings, name: str) -> Path:
     """Where a process's output goes."""
     return settings.logs / f"{name}.log"
-
-
-def prometheus_yml(everything: list[Process]) -> str:
-    """prometheus.yml (as JSON, which is YAML): every process that has metrics, one job each."""
-    jobs = [
-        {"job_name": process.name, "static_configs": [{"targets": [f"{HOST}:{process.metrics_port}"]}]}
-        for process in everything
-        if process.metrics_port is not None
-    ]
-    return json.dumps({"global": {"scrape_interval": "5s", "scrape_timeout": "4s"}, "scrape_configs": jobs}, indent=2) + "\n"
 
 
 def _quoted(value: str) -> str:

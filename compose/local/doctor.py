@@ -90,8 +90,7 @@ def _ports(settings: Settings) -> list[Finding]:
     }
     if not strange:
         return [Finding("ports", True, f"{min(uses)} to {max(uses)} are free or ours")]
-    cure = "SOUNDSCAPE_PORT_BASE=…"
-    return [Finding("ports", False, orphans.taken_message(uses[port], port, owner), cure) for port, owner in strange.items()]
+    return [Finding("ports", False, orphans.taken_message(uses[port], port, owner)) for port, owner in sorted(strange.items())]
 
 
 def table(findings: Iterable[Finding]) -> Table:

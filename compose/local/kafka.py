@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from soundscape.topics import MAX_MESSAGE_BYTES
 
 BATCH_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
 """What the broker takes at most: a message with the frame of its batch."""
+ROOM_BYTES = 64 * 1024 * 1024
+"""Free disk below which Kafka would only start to die: one segment."""
 HEAP = ("-Xms256m", "-Xmx512m")
 
 
@@ -65,16 +69,29 @@ def new_cluster_id() -> str:
 
 def write_properties(settings: Settings) -> Path:
     """Write server.properties below `state` and return its path."""
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.state / "kafka.properties"
     path.write_text(server_properties(settings))
     return path
 
 
+def wait_for_room(folder: Path) -> None:
+    """Wait while the disk is full: a broker that cannot write ends itself, and would be started every second."""
+    told = False
+    while shutil.disk_usage(folder).free < ROOM_BYTES:
+        if not told:
+            print(f"The disk below {folder} is full; Kafka starts when there is room.", flush=True)
+            told = True
+        time.sleep(2)
+
+
 def main() -> None:
     """Format the storage if that was never done, then become the broker."""
     settings = get_settings()
-    properties = write_properties(settings)
     storage = settings.root / "kafka"
+    storage.mkdir(parents=True, exist_ok=True)
+    wait_for_room(storage)
+    properties = write_properties(settings)
     if not (storage / "meta.properties").exists():
         # A format that was interrupted leaves no meta.properties, or one that --ignore-formatted accepts.
         tool = java("kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", new_cluster_id(), "-c", str(properties))

@@ -80,11 +80,6 @@ def servers(settings: Settings, common: dict[str, str]) -> list[Process]:
         program(tools.REDIS), "--bind", HOST, "--port", str(port(Port.REDIS)), "--dir", str(root / "redis"),
         "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no",
     )  # fmt: skip
-    prometheus = (
-        program(tools.PROMETHEUS), f"--config.file={settings.state / 'prometheus.yml'}",
-        f"--storage.tsdb.path={root / 'prometheus'}", "--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=1GB",
-        f"--web.listen-address={settings.address(Port.PROMETHEUS)}", "--log.level=warn",
-    )  # fmt: skip
     return [
         Process("kafka", (python, "-m", "compose.local.kafka"), (port(Port.KAFKA), port(Port.KAFKA_CONTROLLER)),
                 Probe.KAFKA, scheme="kafka", environment=plain, stop_s=40),
@@ -92,7 +87,9 @@ def servers(settings: Settings, common: dict[str, str]) -> list[Process]:
         Process("triton", (python, "-m", "compose.local.triton"),
                 (port(Port.TRITON_HTTP), port(Port.TRITON_GRPC), port(Port.TRITON_METRICS)),
                 Probe.TRITON, environment=plain, metrics_port=port(Port.TRITON_METRICS)),
-        Process("prometheus", prometheus, (port(Port.PROMETHEUS),), Probe.PROMETHEUS, metrics_port=port(Port.PROMETHEUS)),
+        # It is given every setting, so that it starts again, with other targets, when the number of workers changes.
+        Process("prometheus", (python, "-m", "compose.local.prometheus"), (port(Port.PROMETHEUS),), Probe.PROMETHEUS,
+                environment=common, metrics_port=port(Port.PROMETHEUS)),
         Process("mlflow", (python, "-m", "compose.local.mlflow"), (port(Port.MLFLOW),), Probe.MLFLOW, environment=plain),
     ]  # fmt: skip
 

@@ -29,6 +29,10 @@ SPARE_GB = 2.0
 """What the stack itself writes in a demo, and what the gateway keeps free."""
 
 
+held: list[int] = []
+"""The lock's file descriptor: children keep it, so that one that outlives a killed set-up holds the next one back."""
+
+
 class SetupError(Exception):
     """One sentence: what is missing and the command that cures it."""
 
@@ -68,7 +72,7 @@ def run(command: Sequence[str]) -> None:
         log.flush()
         start = log.tell()
         began = time.monotonic()
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT) as child:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, pass_fds=held) as child:
             while True:
                 try:
                     code = child.wait(BEAT_S)
@@ -287,6 +291,7 @@ def main() -> int:
             except BlockingIOError:
                 print("Another set-up is running; waiting for it.", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
+            held.append(lock.fileno())
             set_up()
         except SetupError as error:
             print(f"Set-up stopped: {error}", file=sys.stderr)

@@ -10,7 +10,6 @@ import psutil
 from filelock import FileLock
 
 from compose.local import orphans
-from compose.local.config import prometheus_yml
 from compose.local.probes import broker_topics, probe_all
 from compose.local.processes import Process, processes, with_needs
 from compose.local.supervision import RUNNING, Supervisor
@@ -68,7 +67,6 @@ def up(settings: Settings, names: Sequence[str], say: Say, limit_s: float = HEAL
         running = {name for name, info in supervisor.states().items() if info["statename"] in RUNNING}
         check_ports(settings, [one for one in wanted if one.name not in running])
         everything = processes(settings)
-        (settings.state / "prometheus.yml").write_text(prometheus_yml(everything))
         if alive:
             supervisor.bring_up_to_date(everything)
         else:

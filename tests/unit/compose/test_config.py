@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.local import config, kafka, processes, triton
+from compose.local import config, kafka, processes, prometheus, triton
 from soundscape.settings import Port, Settings
 from soundscape.topics import MAX_MESSAGE_BYTES
 
@@ -74,7 +74,7 @@ def test_the_bulk_lane_gives_way(tmp_path: Path) -> None:
 
 def test_prometheus_scrapes_every_process_of_ours(tmp_path: Path) -> None:
     everything = processes.processes(settings(tmp_path, bulk_workers=2))
-    scraped = json.loads(config.prometheus_yml(everything))["scrape_configs"]
+    scraped = json.loads(prometheus.prometheus_yml(everything))["scrape_configs"]
     jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in scraped}
     ours = {one.name for one in everything if one.probe is processes.Probe.HEALTHZ}
     assert ours | {"triton", "prometheus"} == set(jobs)
