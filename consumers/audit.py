@@ -181,8 +181,8 @@ def audit(as_json: bool, wait_s: float) -> None:
 
 
 def _show(said: dict[str, int], counted: Tally, twice: list[str], notes: list[str]) -> None:
-    table = Table("clips", *said)
-    table.add_row("", *map(str, said.values()))
+    table = Table(*said)
+    table.add_row(*map(str, said.values()))
     Console().print(table)
     for title, lines in (("Lost", counted.lost), ("Counted twice or wrongly", twice), ("Note", notes)):
         for line in lines[:SHOWN]:

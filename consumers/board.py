@@ -119,7 +119,6 @@ def _start(follower: Follower, store: Store) -> dict[str, int]:
 def main() -> None:
     """Run the board."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # it says every failed reconnect; we say it once ourselves
     settings, pulse = get_settings(), Pulse()
     serve_health(settings.port(Port.BOARD), pulse)
 

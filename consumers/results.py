@@ -130,7 +130,6 @@ def _until_written(files: Files, part: str, records: list[Any], pulse: Pulse) ->
 def main() -> None:
     """Run it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # it says every failed reconnect; we say it once ourselves
     settings, pulse = get_settings(), Pulse()
     serve_health(settings.port(Port.RESULTS), pulse)
 

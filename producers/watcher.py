@@ -255,7 +255,6 @@ def _run(settings: Settings, flag: Flag, health: Health) -> None:
 def main() -> None:
     """Run the watcher."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # it says every failed reconnect; we say it once ourselves
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # what the kernel sends to the holder of a lease, however short
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the decoding child ends with us
     settings, flag, health = get_settings(), Flag(), Health()

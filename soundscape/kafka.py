@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, KafkaError
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, KafkaError, NotCoordinatorError
 
 from soundscape.errors import Unavailable
 from soundscape.events import Event
@@ -34,11 +35,16 @@ def broker_errors() -> Iterator[None]:
         raise Unavailable(f"The broker did not answer ({type(error).__name__}); see `soundscape status`.") from error
 
 
+def _address(settings: Settings) -> str:
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it says each failed reconnect, many times a second; callers say it once
+    return settings.address(Port.KAFKA)
+
+
 def new_producer(settings: Settings) -> KafkaProducer:
     """A producer that is acknowledged by all replicas and sends nothing twice. Raises Unavailable."""
     with broker_errors():
         return KafkaProducer(
-            bootstrap_servers=settings.address(Port.KAFKA),
+            bootstrap_servers=_address(settings),
             acks="all",
             enable_idempotence=True,
             max_request_size=MAX_MESSAGE_BYTES + DEAD_LETTER_ROOM_BYTES,
@@ -51,7 +57,7 @@ def new_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
     """A consumer without a group unless the options name one; offsets are never committed by themselves. Raises Unavailable."""
     with broker_errors():
         return KafkaConsumer(
-            bootstrap_servers=settings.address(Port.KAFKA),
+            bootstrap_servers=_address(settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_bytes=32 * 1024 * 1024,
@@ -63,7 +69,7 @@ def new_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
 def new_admin(settings: Settings) -> KafkaAdminClient:
     """An administrator. Raises Unavailable."""
     with broker_errors():
-        return KafkaAdminClient(bootstrap_servers=settings.address(Port.KAFKA), **PATIENCE)
+        return KafkaAdminClient(bootstrap_servers=_address(settings), **PATIENCE)
 
 
 def publish(producer: KafkaProducer, topic: str, message: Message) -> Any:
@@ -116,7 +122,9 @@ def committed(admin: KafkaAdminClient, group: str) -> dict[tuple[str, int], int]
                 offsets = admin.list_group_offsets([group])[group]
                 return {(part.topic, part.partition): entry.offset for part, entry in offsets.items() if entry.offset >= 0}
         except Unavailable as error:
-            passing = isinstance(error.__cause__, CoordinatorNotAvailableError | CoordinatorLoadInProgressError)
+            passing = isinstance(
+                error.__cause__, CoordinatorNotAvailableError | CoordinatorLoadInProgressError | NotCoordinatorError
+            )
             if not passing or time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
