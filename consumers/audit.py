@@ -126,6 +126,8 @@ def file_differences(log: Log, folder: Path) -> tuple[list[str], list[str]]:
     for answer in log.files.values():
         csv, error = csv_path(folder, answer.file_name), error_path(folder, answer.file_name)
         right, other = (csv, error) if answer.said.predicted else (error, csv)
+        if other == error and not csv.exists() and _refused_at_the_door(error, log):
+            continue  # the file was changed since, and refused before it reached the log
         if other.exists():
             lines.append(f"{answer.file_name}: {other.name} is there, but the log's answer is {right.name}")
         if not right.exists():
@@ -135,6 +137,14 @@ def file_differences(log: Log, folder: Path) -> tuple[list[str], list[str]]:
             what = "holds a row twice" if len(set(ids)) < len(ids) else "is not the answer on the log"
             lines.append(f"{answer.file_name}: {csv.name} {what}")
     return lines, [f"{missing} answered files have no answer in the folder (moved away?)"] if missing else []
+
+
+def _refused_at_the_door(error: Path, log: Log) -> bool:
+    try:
+        clip = json.loads(error.read_bytes())["clip_id"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return clip not in log.accepted and clip not in log.dead
 
 
 def _ledger_positions(settings: Settings) -> dict[str, int]:
