@@ -15,6 +15,7 @@ from consumers.follow import Follower, Pulse, persist
 from soundscape.board import OFFSETS, clip_key, latest_key
 from soundscape.errors import Unavailable
 from soundscape.health import serve_health
+from soundscape.logs import set_up_logging
 from soundscape.settings import HOST, Port, Settings, get_settings
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def _start(follower: Follower, store: Store) -> dict[str, int]:
 
 def main() -> None:
     """Run the board."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     settings, pulse = get_settings(), Pulse()
     serve_health(settings.port(Port.BOARD), pulse)
 

@@ -99,7 +99,9 @@ class Pulse:
         self._lag, self._at, self._why = lag, time.monotonic(), ""
 
     def fail(self, why: str) -> None:
-        """Something is away, or stands still."""
+        """Something is away, or stands still; logged once for as long as it stays so."""
+        if why != self._why:
+            log.warning("%s", why)
         self._why, self._at = why, float("-inf")
 
     def __call__(self) -> dict[str, Any]:
@@ -113,8 +115,7 @@ def persist(run: Callable[[], object], pulse: Pulse) -> None:
         try:
             run()
         except Unavailable as error:
-            log.warning("%s Trying again in %g s.", error, RETRY_S)
-            pulse.fail(str(error))
+            pulse.fail(f"{error} Trying again every {RETRY_S:g} s.")
             time.sleep(RETRY_S)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -15,12 +14,11 @@ from soundscape import answers
 from soundscape.errors import Unavailable
 from soundscape.events import ClipAnalysed, ClipDied
 from soundscape.health import serve_health
+from soundscape.logs import set_up_logging
 from soundscape.metrics import CLIPS_OUT
 from soundscape.settings import Port, Settings, get_settings
 from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
 from soundscape.wire import texts
-
-log = logging.getLogger(__name__)
 
 PROCESS = "results"
 RESULTS_TOPICS = (PREDICTIONS, DEAD_LETTERS)
@@ -121,15 +119,13 @@ def _until_written(files: Files, part: str, records: list[Any], pulse: Pulse) ->
             files.write(part, records)
             return
         except (OSError, sqlite3.Error) as error:
-            why = f"An answer cannot be written ({error}); trying again in {RETRY_S:g} s, nothing is lost."
-            log.warning("%s", why)
-            pulse.fail(why)
+            pulse.fail(f"An answer cannot be written ({error}); trying again every {RETRY_S:g} s, nothing is lost.")
             time.sleep(RETRY_S)
 
 
 def main() -> None:
     """Run it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     settings, pulse = get_settings(), Pulse()
     serve_health(settings.port(Port.RESULTS), pulse)
 

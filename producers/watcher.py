@@ -32,6 +32,7 @@ from soundscape.events import MinuteRecorded, clip_id
 from soundscape.health import serve_health
 from soundscape.isolation import ChildPool
 from soundscape.kafka import new_producer, say
+from soundscape.logs import set_up_logging
 from soundscape.metrics import CLIPS_IN, FILES
 from soundscape.settings import Port, Settings, get_settings
 from soundscape.topics import RECORDINGS
@@ -254,7 +255,7 @@ def _run(settings: Settings, flag: Flag, health: Health) -> None:
 
 def main() -> None:
     """Run the watcher."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # what the kernel sends to the holder of a lease, however short
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the decoding child ends with us
     settings, flag, health = get_settings(), Flag(), Health()
@@ -264,8 +265,10 @@ def main() -> None:
         try:
             _run(settings, flag, health)
         except (Unavailable, OSError, sqlite3.Error) as error:
-            health.why = f"{error} Trying again in {RETRY_S:g} s; no file is lost."
-            log.warning("%s", health.why)
+            why = f"{error} Trying again every {RETRY_S:g} s; no file is lost."
+            if why != health.why:
+                log.warning("%s", why)
+            health.why = why
             time.sleep(RETRY_S)
 
 
