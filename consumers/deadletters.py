@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from consumers.follow import read
 from soundscape.errors import Invalid, Reason
@@ -102,7 +102,7 @@ def _matches(event: ClipDied, ids: tuple[str, ...], reason: str | None, site: st
     return (not ids or event.clip_id in ids) and reason in (None, event.reason) and site in (None, event.site)
 
 
-REASON = click.option("--reason", type=click.Choice([*Reason]), help="Only those that died of this.")
+REASON = click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="Only those that died of this.")
 SITE = click.option("--site", help="Only those of this site.")
 
 
@@ -124,11 +124,11 @@ def list_command(reason: str | None, site: str | None, limit: int, everything: b
     if as_json:
         click.echo(json.dumps([_said(one) for one in shown]))
         return
-    table = Table("clip", "site", "reason", "bytes", "died at", "file", "detail")
+    table = Table(Column("clip", no_wrap=True), Column("reason", no_wrap=True), "detail", "file", "site", "died at")
     for one in shown:
         event = one.event
         died = f"{event.died_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(event.clip_id, event.site or "", event.reason, str(one.size), died, event.file_name or "", event.detail)
+        table.add_row(event.clip_id, event.reason, event.detail, event.file_name or "", event.site or "", died)
     Console().print(table)
     click.echo(f"{len(found)} dead letters without an answer." if not everything else f"{len(found)} dead letters.")
 
