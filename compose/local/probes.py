@@ -79,7 +79,7 @@ def _healthz(_: Settings, process: Process) -> Verdict:
 
 
 def broker_topics(settings: Settings) -> set[str] | None:
-    """The broker's topics; None while it does not answer."""
+    """The broker's topics without its own; None while it does not answer."""
     limit = int(LIMIT_S * 1000)
     try:
         admin = KafkaAdminClient(
@@ -88,7 +88,7 @@ def broker_topics(settings: Settings) -> set[str] | None:
     except (KafkaError, OSError, ValueError):
         return None
     try:
-        return set(admin.list_topics())
+        return {topic for topic in admin.list_topics() if not topic.startswith("__")}
     except (KafkaError, OSError):
         return None
     finally:
