@@ -125,12 +125,12 @@ def slowing_trill(rng: np.random.Generator, pitch: float, tempo: float) -> NDArr
     return _trill(rng, pitch, tempo, slow_first=False)
 
 
-def _pairs(rng: np.random.Generator, pitch: float, tempo: float, sign: int) -> NDArray[np.float32]:
-    octave = rng.uniform(0.35, 0.6) * sign
+def _pairs(rng: np.random.Generator, pitch: float, tempo: float, sign: int, lengths_s: tuple[float, float]) -> NDArray[np.float32]:
+    octave = rng.uniform(0.5, 0.9) * sign
     notes, starts, at = [], [], 0.0
     for _ in range(rng.integers(2, 5)):
-        for side in (-0.5, 0.5):
-            length = rng.uniform(0.14, 0.2) / tempo
+        for side, length_s in zip((-0.5, 0.5), lengths_s, strict=True):
+            length = length_s * rng.uniform(0.85, 1.15) / tempo
             notes.append(_whistle(rng, np.full(_samples(length), pitch * 2 ** (side * octave)), 0.15))
             starts.append(at)
             at += length + 0.02
@@ -140,12 +140,12 @@ def _pairs(rng: np.random.Generator, pitch: float, tempo: float, sign: int) -> N
 
 def high_low(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
     """Pairs of flat notes, the second lower, like a cuckoo."""
-    return _pairs(rng, pitch, tempo, -1)
+    return _pairs(rng, pitch, tempo, -1, (0.22, 0.22))
 
 
 def low_high(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
-    """Pairs of flat notes, the second higher, like a coquí."""
-    return _pairs(rng, pitch, tempo, 1)
+    """Pairs of flat notes, the second higher and longer, like a coquí."""
+    return _pairs(rng, pitch, tempo, 1, (0.12, 0.32))
 
 
 def vibrato(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
@@ -160,27 +160,33 @@ def vibrato(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.
     return _lay(notes, starts)
 
 
-def _pulses(rng: np.random.Generator, pitch: float, rate_hz: float, length_s: float) -> NDArray[np.float32]:
+def _pulses(
+    rng: np.random.Generator, pitch: float, rate_hz: float, length_s: float, *, fall: float = 0.0, chord: float = 0.0
+) -> NDArray[np.float32]:
+    """Even pulses that fall by `fall` octaves each, or sound two tones `chord` octaves apart."""
     count = max(3, round(length_s * rate_hz))
-    notes = [_whistle(rng, np.full(_samples(0.55 / rate_hz), pitch), 0.4) for _ in range(count)]
+    n = _samples(0.55 / rate_hz)
+    contour = pitch * np.exp2(np.linspace(fall / 2, -fall / 2, n))
+    tones = (-chord / 2, chord / 2) if chord else (0.0,)
+    notes = [np.sum([_whistle(rng, contour * 2**tone, 0.4) for tone in tones], axis=0) / len(tones) for _ in range(count)]
     return _lay(notes, [index / rate_hz for index in range(count)], rng.uniform(0.8, 1.0, count))
 
 
 def slow_pulses(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
-    """A frog's even pulses, about six a second."""
-    return _pulses(rng, pitch, 6 * tempo, rng.uniform(1.2, 2.6))
+    """A frog's falling plops, about four a second."""
+    return _pulses(rng, pitch, 4.2 * tempo, rng.uniform(1.4, 2.6), fall=0.5)
 
 
 def fast_pulses(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
-    """A frog's even pulses, about fifteen a second."""
-    return _pulses(rng, pitch, 15 * tempo, rng.uniform(1.2, 2.6))
+    """A frog's two-toned rattle, about thirteen pulses a second."""
+    return _pulses(rng, pitch, 13 * tempo, rng.uniform(1.2, 2.4), chord=0.6)
 
 
 def chirps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
-    """A cricket: chirps of three or four fast pulses, about two chirps a second."""
+    """A cricket: chirps of four or five fast pulses, three chirps in two seconds."""
     rate_hz = 15 * tempo
-    groups = [_pulses(rng, pitch, rate_hz, rng.integers(3, 5) / rate_hz).astype(np.float64) for _ in range(rng.integers(3, 7))]
-    return _lay(groups, [index * 0.52 / tempo for index in range(len(groups))])
+    groups = [_pulses(rng, pitch, rate_hz, rng.integers(4, 6) / rate_hz).astype(np.float64) for _ in range(rng.integers(2, 5))]
+    return _lay(groups, [index * 0.65 / tempo for index in range(len(groups))])
 
 
 def _rasps(rng: np.random.Generator, pitch: float, tempo: float, swelling: bool) -> NDArray[np.float32]:
