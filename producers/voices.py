@@ -125,7 +125,9 @@ def slowing_trill(rng: np.random.Generator, pitch: float, tempo: float) -> NDArr
     return _trill(rng, pitch, tempo, slow_first=False)
 
 
-def _pairs(rng: np.random.Generator, pitch: float, tempo: float, sign: int, lengths_s: tuple[float, float]) -> NDArray[np.float32]:
+def _pairs(
+    rng: np.random.Generator, pitch: float, tempo: float, sign: int, lengths_s: tuple[float, float]
+) -> NDArray[np.float32]:
     octave = rng.uniform(0.5, 0.9) * sign
     notes, starts, at = [], [], 0.0
     for _ in range(rng.integers(2, 5)):
