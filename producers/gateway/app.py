@@ -1,0 +1,244 @@
+"""The HTTP of the gateway: routes, keys, and the way of one request."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from producers.gateway import problems
+from producers.gateway.answers import Answers, Known
+from producers.gateway.body import SMALL, kind_of, parse_json, read_body
+from producers.gateway.docs import DESCRIPTION, POST_BODY, RESPONSES
+from producers.gateway.intake import Children, Prepared, lane_of, prepare_log_mels, prepare_sound, recorded
+from producers.gateway.problems import Problem
+from producers.gateway.schemas import Asked, ClipState, SpeciesEntry, SpeciesList, Told, prediction_of
+from producers.gateway.sites import Sites
+from producers.keys import Key, KeyRing
+from soundscape.audio import sha256
+from soundscape.errors import Unavailable
+from soundscape.events import ClipAnalysed, ClipRecorded, Name, Names
+from soundscape.events import clip_id as identity
+from soundscape.metrics import ANSWER_SECONDS, CLIPS_IN, CLIPS_OUT, STAGE_SECONDS
+from soundscape.topics import LANES
+from soundscape.wire import Message, decode, encode
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context; anything else is not passed on."""
+
+
+class Publishes(Protocol):
+    """Sends a record and waits for its acknowledgement."""
+
+    async def publish(self, topic: str, message: Message) -> None:
+        """Raises Unavailable, Invalid."""
+
+
+class Finds(Protocol):
+    """Knows older clips."""
+
+    async def find(self, clip_id: str) -> Known | None:
+        """Raises Unavailable, Problem (410)."""
+
+
+class Guards(Protocol):
+    """Refuses what could not be kept."""
+
+    def check_disk(self) -> None:
+        """Raises Problem (503)."""
+
+    def check_backlog(self, lane: str) -> None:
+        """Raises Problem (503)."""
+
+
+class Reports(Protocol):
+    """Says how the process is."""
+
+    def health(self) -> dict[str, Any]:
+        """`{"healthy", "why", …}`."""
+
+    def readiness(self) -> dict[str, Any]:
+        """`{"ready", "why"}`."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a request needs; real in the process, fakes in the unit tests."""
+
+    keys: KeyRing
+    sites: Sites
+    answers: Answers
+    lookup: Finds
+    publisher: Publishes
+    guard: Guards
+    children: Children
+    reports: Reports
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application around its services."""
+    app = FastAPI(title="El Silencio Acoustic Explorer", version="1", description=DESCRIPTION)
+    problems.install(app)
+    _probes(app, services)
+    _clips(app, services)
+    return app
+
+
+def _probes(app: FastAPI, services: Services) -> None:
+    @app.get("/healthz", tags=["process"])
+    async def healthz() -> JSONResponse:
+        """Whether this process does its work, and why not."""
+        said = services.reports.health()
+        return JSONResponse(said, 200 if said["healthy"] else 503)
+
+    @app.get("/readyz", tags=["process"])
+    async def readyz() -> JSONResponse:
+        """Whether a clip sent now would be taken."""
+        said = services.reports.readiness()
+        return JSONResponse(said, 200 if said["ready"] else 503)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _clips(app: FastAPI, services: Services) -> None:
+    header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Made by `soundscape key create NAME`")
+    answers = services.answers
+
+    async def authorised(sent: Annotated[str | None, Depends(header)]) -> Key:
+        key = services.keys.find(sent) if sent else None
+        if key is None:
+            detail = "X-API-Key is missing." if not sent else "X-API-Key is wrong or was revoked."
+            cure = " Make one with `soundscape key create NAME` and send it with every request."
+            raise Problem(401, "unauthorized", detail + cure, {"WWW-Authenticate": "ApiKey"})
+        return key
+
+    @app.post("/v1/clips", tags=["clips"], openapi_extra={"requestBody": POST_BODY}, responses=RESPONSES, response_model=ClipState)
+    async def post_clip(
+        request: Request, query: Annotated[Told, Query()], key: Annotated[Key, Depends(authorised)]
+    ) -> JSONResponse:
+        """Send a clip; with `wait`, have its species in the same response.
+
+        A clip is the same clip when site, stream, `recorded_at` and bytes are the same: sent again, its answer comes at once.
+        """
+        started = time.perf_counter()
+        kind = kind_of(request.headers.get("content-type", ""))
+        body, told = await read_body(request, kind), query
+        if kind == "json":
+            said, body = await parse_json(body)
+            told = query.model_copy(update=said.model_dump(exclude_unset=True, exclude={"audio"}))
+        site, stream = site_of(key, told.site), told.tour_id or key.name
+        services.sites.require(site)
+        digest = await asyncio.to_thread(sha256, body) if len(body) > SMALL else sha256(body)
+        clip_id = identity(site, stream, told.recorded_at, digest)
+
+        with answers.expect(clip_id) as answer:
+            before = answers.get(clip_id)
+            known = before or await older(clip_id)
+            if known is not None and known.state == "predicted":
+                return respond(clip_id, known, told.scores)
+            if before is None or before.state == "dead":
+                prepared = await prepare(kind, body, site, request.headers.get("x-feature-fingerprint"))
+                event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request))
+                await publish(event, lane_of(prepared.seconds))
+                answers.queued(clip_id, site, before)
+            known = await wait_for(answer, told.wait) or Known("queued", site)
+        if known.state == "predicted":
+            ANSWER_SECONDS.observe(time.perf_counter() - started)
+        return respond(clip_id, known, told.scores)
+
+    async def older(clip_id: str) -> Known | None:
+        """What others know of the clip; a board that is away, or an answer that is gone, only means that it is analysed again."""
+        try:
+            return await services.lookup.find(clip_id)
+        except (Unavailable, Problem):
+            return None
+
+    async def prepare(kind: str, body: bytes, site: str, fingerprint: str | None) -> Prepared:
+        if kind == "log-mels":
+            return prepare_log_mels(body, fingerprint, services.sites.release(site).features)
+        return await prepare_sound(body, services.children)
+
+    async def publish(event: ClipRecorded, lane: Literal["live", "bulk"]) -> None:
+        services.guard.check_disk()
+        services.guard.check_backlog(lane)
+        with STAGE_SECONDS.labels(lane, "acknowledged").time():
+            await services.publisher.publish(LANES[lane].name, encode(event))
+        CLIPS_IN.labels("gateway", lane).inc()
+
+    @app.get("/v1/clips/{clip_id}", tags=["clips"], responses=RESPONSES, response_model=ClipState)
+    async def get_clip(
+        clip_id: UUID, query: Annotated[Asked, Query()], key: Annotated[Key, Depends(authorised)]
+    ) -> JSONResponse:
+        """Where a clip is, and its answer; `wait` waits for it."""
+        name = str(clip_id)
+        with answers.expect(name) as answer:
+            known = answers.get(name) or await services.lookup.find(name)
+            if known is None or (key.bound and known.site is not None and known.site != key.site):
+                raise Problem(404, "not-found", f"Nobody knows a clip {name} that this key may see; send it to POST /v1/clips.")
+            if known.state == "queued":
+                known = await wait_for(answer, query.wait) or known
+        return respond(name, known, query.scores)
+
+    @app.get("/v1/species", tags=["species"], responses={503: RESPONSES[503]}, response_model=SpeciesList)
+    async def species(
+        key: Annotated[Key, Depends(authorised)],
+        site: Annotated[Name | None, Query(description="The key's own unless given")] = None,
+        lang: Annotated[Literal["en", "es", "scientific"], Query(description="Language of `name`")] = "en",
+    ) -> SpeciesList:
+        """What the release of a site can name."""
+        chosen = site_of(key, site)
+        release = services.sites.release(chosen)
+        entries = [
+            SpeciesEntry(
+                label=one.label,
+                name=getattr(one, lang),
+                names=Names(scientific=one.scientific, en=one.en, es=one.es),
+                taxon=one.taxon,
+            )
+            for one in release.labels
+        ]
+        return SpeciesList(site=chosen, release=release.name, species=entries)
+
+
+def site_of(key: Key, asked: str | None) -> str:
+    """The site that a request means. Raises Problem (403) if its key serves another one alone."""
+    if asked is not None and key.bound and asked != key.site:
+        raise Problem(403, "forbidden", f"The key serves {key.site!r} alone, not {asked!r}; use a key of that site.")
+    return asked or key.site
+
+
+def traceparent(request: Request) -> str | None:
+    """The caller's trace, if it is one."""
+    said = request.headers.get("traceparent", "")
+    return said if TRACEPARENT.fullmatch(said) else None
+
+
+async def wait_for(answer: asyncio.Future[Known], seconds: float) -> Known | None:
+    """The answer, or None at the deadline."""
+    if seconds > 0:
+        await asyncio.wait({answer}, timeout=seconds)
+    return answer.result() if answer.done() else None
+
+
+def respond(clip_id: str, known: Known, scores: Literal["top", "all"]) -> JSONResponse:
+    """The response for a clip: 200 predicted, 422 dead, 202 queued."""
+    said: dict[str, Any] = {"clip_id": clip_id, "state": known.state}
+    where = {"Location": f"/v1/clips/{clip_id}"}
+    if known.state == "predicted":
+        event = decode(ClipAnalysed, known.headers or [], known.value)
+        CLIPS_OUT.labels("gateway", "bulk" if event.place.topic == LANES["bulk"].name else "live").inc()
+        return JSONResponse(said | {"prediction": prediction_of(event, scores)}, 200, where)
+    if known.state == "dead":
+        detail = known.detail or "The clip could not be answered."
+        return JSONResponse(said | {"problem": Problem(422, known.reason, detail).body()}, 422, where)
+    return JSONResponse(said, 202, where)

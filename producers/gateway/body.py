@@ -1,0 +1,85 @@
+"""A request's body, read within bounds, and the JSON that may carry a clip."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import Literal
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from producers.gateway.intake import NPY
+from producers.gateway.problems import Problem, sentence
+from producers.gateway.schemas import ClipJson
+from soundscape.audio import MAX_BYTES, MAX_MESSAGE_BYTES
+from soundscape.errors import Invalid, Reason
+
+READ_S = 120.0
+"""Seconds that a body may take to arrive: 64 MB at half a megabyte a second, as from a reserve's edge."""
+SMALL = 256 * 1024
+"""Bytes up to which work on a body is not worth a thread."""
+JSON_BYTES = MAX_BYTES * 4 // 3 + 64 * 1024
+"""The largest upload in base64, with its fields."""
+_SOUND = ("", "application/ogg", "application/octet-stream")
+"""Content types that, beside audio/*, are taken for sound: the first bytes decide."""
+
+Kind = Literal["sound", "json", "log-mels"]
+
+
+def kind_of(content_type: str) -> Kind:
+    """What a body is, by its Content-Type. Raises Problem (415)."""
+    base = content_type.partition(";")[0].strip().lower()
+    if base == "application/json":
+        return "json"
+    if base == NPY:
+        return "log-mels"
+    if base.startswith("audio/") or base in _SOUND:
+        return "sound"
+    raise Problem(
+        415,
+        "unsupported-media-type",
+        f"Content-Type {base} is not taken; send audio/ogg, audio/wav, audio/flac, audio/mpeg, application/json or {NPY}.",
+    )
+
+
+async def read_body(request: Request, kind: Kind) -> bytes:
+    """The whole body. Raises Invalid (too-large) as soon as it is known to be, Problem (408, 400) if it does not arrive."""
+    limit = {"sound": MAX_BYTES, "json": JSON_BYTES, "log-mels": MAX_MESSAGE_BYTES}[kind]
+    said = request.headers.get("content-length", "")
+    if said.isdigit() and int(said) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError as error:
+        raise Problem(408, "request-timeout", f"The body did not arrive within {READ_S:.0f} s; send it again.") from error
+    except ClientDisconnect as error:
+        raise Problem(400, str(Reason.BAD_REQUEST), "The connection ended before the body did; send it again.") from error
+    return bytes(body)
+
+
+async def parse_json(body: bytes) -> tuple[ClipJson, bytes]:
+    """The fields of a JSON body and the clip in it. Raises Problem (400)."""
+    return await asyncio.to_thread(_parse, body) if len(body) > SMALL else _parse(body)
+
+
+def _parse(body: bytes) -> tuple[ClipJson, bytes]:
+    try:
+        said = ClipJson.model_validate_json(body)
+    except ValidationError as error:
+        raise Problem(400, str(Reason.BAD_REQUEST), sentence(error.errors(include_input=False, include_url=False))) from error
+    try:
+        return said, base64.b64decode("".join(said.audio.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Problem(400, str(Reason.BAD_REQUEST), "audio does not hold: it must be the file's bytes in base64.") from error
+
+
+def _too_large(limit: int) -> Invalid:
+    return Invalid(Reason.TOO_LARGE, f"The body has more than {limit} bytes; send at most 3 minutes of sound, or send it as OGG.")
