@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
 
 from consumers.follow import read
 from soundscape.errors import Invalid, Reason
@@ -124,12 +122,10 @@ def list_command(reason: str | None, site: str | None, limit: int, everything: b
     if as_json:
         click.echo(json.dumps([_said(one) for one in shown]))
         return
-    table = Table(Column("clip", no_wrap=True), Column("reason", no_wrap=True), "detail", "file", "site", "died at")
     for one in shown:
         event = one.event
-        died = f"{event.died_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(event.clip_id, event.reason, event.detail, event.file_name or "", event.site or "", died)
-    Console().print(table)
+        parts = (event.clip_id, event.reason, event.site, f"{event.died_at:%Y-%m-%d %H:%M:%S}", event.file_name)
+        click.echo("  ".join(part for part in parts if part) + f"\n    {event.detail}")
     click.echo(f"{len(found)} dead letters without an answer." if not everything else f"{len(found)} dead letters.")
 
 
