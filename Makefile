@@ -7,7 +7,7 @@ PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */__init__.py))
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check up down bench
+.PHONY: help setup demo test test-all check docs up down bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ test-all: setup ## Every test that this machine can run, the slow ones too
 check: setup ## Lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy --explicit-package-bases $(PACKAGES) tests
+
+docs: setup ## Write what is made from the code: docs/asyncapi.json, docs/schemas, the tables in ARCHITECTURE.md
+	@$(BIN)/python -m soundscape.tables
 
 up: setup ## Start the stack
 	@$(BIN)/soundscape up
