@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -86,128 +86,146 @@ class Services:
 def create_app(services: Services) -> FastAPI:
     """The application around its services."""
     app = FastAPI(title="El Silencio Acoustic Explorer", version="1", description=DESCRIPTION)
+    app.state.services = services
+    app.include_router(router)
     problems.install(app)
-    _probes(app, services)
-    _clips(app, services)
     return app
 
 
-def _probes(app: FastAPI, services: Services) -> None:
-    @app.get("/healthz", tags=["process"])
-    async def healthz() -> JSONResponse:
-        """Whether this process does its work, and why not."""
-        said = services.reports.health()
-        return JSONResponse(said, 200 if said["healthy"] else 503)
-
-    @app.get("/readyz", tags=["process"])
-    async def readyz() -> JSONResponse:
-        """Whether a clip sent now would be taken."""
-        said = services.reports.readiness()
-        return JSONResponse(said, 200 if said["ready"] else 503)
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+router = APIRouter()
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="Made by `soundscape key create NAME`")
 
 
-def _clips(app: FastAPI, services: Services) -> None:
-    header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Made by `soundscape key create NAME`")
-    answers = services.answers
+async def services_of(request: Request) -> Services:
+    """What `create_app` was given."""
+    services: Services = request.app.state.services
+    return services
 
-    async def authorised(sent: Annotated[str | None, Depends(header)]) -> Key:
-        key = services.keys.find(sent) if sent else None
-        if key is None:
-            detail = "X-API-Key is missing." if not sent else "X-API-Key is wrong or was revoked."
-            cure = " Make one with `soundscape key create NAME` and send it with every request."
-            raise Problem(401, "unauthorized", detail + cure, {"WWW-Authenticate": "ApiKey"})
-        return key
 
-    @app.post("/v1/clips", tags=["clips"], openapi_extra={"requestBody": POST_BODY}, responses=RESPONSES, response_model=ClipState)
-    async def post_clip(
-        request: Request, query: Annotated[Told, Query()], key: Annotated[Key, Depends(authorised)]
-    ) -> JSONResponse:
-        """Send a clip; with `wait`, have its species in the same response.
+Given = Annotated[Services, Depends(services_of)]
 
-        A clip is the same clip when site, stream, `recorded_at` and bytes are the same: sent again, its answer comes at once.
-        """
-        started = time.perf_counter()
-        kind = kind_of(request.headers.get("content-type", ""))
-        body, told = await read_body(request, kind), query
-        if kind == "json":
-            said, body = await parse_json(body)
-            told = query.model_copy(update=said.model_dump(exclude_unset=True, exclude={"audio"}))
-        site, stream = site_of(key, told.site), told.tour_id or key.name
-        services.sites.require(site)
-        digest = await asyncio.to_thread(sha256, body) if len(body) > SMALL else sha256(body)
-        clip_id = identity(site, stream, told.recorded_at, digest)
 
-        with answers.expect(clip_id) as answer:
-            before = answers.get(clip_id)
-            known = before or await older(clip_id)
-            if known is not None and known.state == "predicted":
-                return respond(clip_id, known, told.scores)
-            if before is None or before.state == "dead":
-                prepared = await prepare(kind, body, site, request.headers.get("x-feature-fingerprint"))
-                event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request))
-                await publish(event, lane_of(prepared.seconds))
-                answers.queued(clip_id, site, before)
-            known = await wait_for(answer, told.wait) or Known("queued", site)
-        if known.state == "predicted":
-            ANSWER_SECONDS.observe(time.perf_counter() - started)
-        return respond(clip_id, known, told.scores)
+async def authorised(services: Given, sent: Annotated[str | None, Depends(_HEADER)]) -> Key:
+    """The key of a request. Raises Problem (401)."""
+    key = services.keys.find(sent) if sent else None
+    if key is None:
+        detail = "X-API-Key is missing." if not sent else "X-API-Key is wrong or was revoked."
+        cure = " Make one with `soundscape key create NAME` and send it with every request."
+        raise Problem(401, "unauthorized", detail + cure, {"WWW-Authenticate": "ApiKey"})
+    return key
 
-    async def older(clip_id: str) -> Known | None:
-        """What others know of the clip; a board that is away, or an answer that is gone, only means that it is analysed again."""
-        try:
-            return await services.lookup.find(clip_id)
-        except (Unavailable, Problem):
-            return None
 
-    async def prepare(kind: str, body: bytes, site: str, fingerprint: str | None) -> Prepared:
-        if kind == "log-mels":
-            return prepare_log_mels(body, fingerprint, services.sites.release(site).features)
-        return await prepare_sound(body, services.children)
+Authorised = Annotated[Key, Depends(authorised)]
 
-    async def publish(event: ClipRecorded, lane: Literal["live", "bulk"]) -> None:
-        services.guard.check_disk()
-        services.guard.check_backlog(lane)
-        with STAGE_SECONDS.labels(lane, "acknowledged").time():
-            await services.publisher.publish(LANES[lane].name, encode(event))
-        CLIPS_IN.labels("gateway", lane).inc()
 
-    @app.get("/v1/clips/{clip_id}", tags=["clips"], responses=RESPONSES, response_model=ClipState)
-    async def get_clip(
-        clip_id: UUID, query: Annotated[Asked, Query()], key: Annotated[Key, Depends(authorised)]
-    ) -> JSONResponse:
-        """Where a clip is, and its answer; `wait` waits for it."""
-        name = str(clip_id)
-        with answers.expect(name) as answer:
-            known = answers.get(name) or await services.lookup.find(name)
-            if known is None or (key.bound and known.site is not None and known.site != key.site):
-                raise Problem(404, "not-found", f"Nobody knows a clip {name} that this key may see; send it to POST /v1/clips.")
-            if known.state == "queued":
-                known = await wait_for(answer, query.wait) or known
-        return respond(name, known, query.scores)
+@router.get("/healthz", tags=["process"])
+async def healthz(services: Given) -> JSONResponse:
+    """Whether this process does its work, and why not."""
+    said = services.reports.health()
+    return JSONResponse(said, 200 if said["healthy"] else 503)
 
-    @app.get("/v1/species", tags=["species"], responses={503: RESPONSES[503]}, response_model=SpeciesList)
-    async def species(
-        key: Annotated[Key, Depends(authorised)],
-        site: Annotated[Name | None, Query(description="The key's own unless given")] = None,
-        lang: Annotated[Literal["en", "es", "scientific"], Query(description="Language of `name`")] = "en",
-    ) -> SpeciesList:
-        """What the release of a site can name."""
-        chosen = site_of(key, site)
-        release = services.sites.release(chosen)
-        entries = [
-            SpeciesEntry(
-                label=one.label,
-                name=getattr(one, lang),
-                names=Names(scientific=one.scientific, en=one.en, es=one.es),
-                taxon=one.taxon,
-            )
-            for one in release.labels
-        ]
-        return SpeciesList(site=chosen, release=release.name, species=entries)
+
+@router.get("/readyz", tags=["process"])
+async def readyz(services: Given) -> JSONResponse:
+    """Whether a clip sent now would be taken."""
+    said = services.reports.readiness()
+    return JSONResponse(said, 200 if said["ready"] else 503)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics() -> Response:
+    """What Prometheus reads."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.post("/v1/clips", tags=["clips"], openapi_extra={"requestBody": POST_BODY}, responses=RESPONSES, response_model=ClipState)
+async def post_clip(request: Request, query: Annotated[Told, Query()], key: Authorised, services: Given) -> JSONResponse:
+    """Send a clip; with `wait`, have its species in the same response.
+
+    A clip is the same clip when site, stream, `recorded_at` and bytes are the same: sent again, its answer comes at once.
+    """
+    started = time.perf_counter()
+    kind = kind_of(request.headers.get("content-type", ""))
+    body, told = await read_body(request, kind), query
+    if kind == "json":
+        said, body = await parse_json(body)
+        told = query.model_copy(update=said.model_dump(exclude_unset=True, exclude={"audio"}))
+    site, stream = site_of(key, told.site), told.tour_id or key.name
+    services.sites.require(site)
+    digest = await asyncio.to_thread(sha256, body) if len(body) > SMALL else sha256(body)
+    clip_id = identity(site, stream, told.recorded_at, digest)
+
+    with services.answers.expect(clip_id) as answer:
+        before = services.answers.get(clip_id)
+        known = before or await _older(services, clip_id)
+        if known is not None and known.state == "predicted":
+            return respond(clip_id, known, told.scores)
+        if before is None or before.state == "dead":
+            prepared = await _prepare(services, kind, body, site, request.headers.get("x-feature-fingerprint"))
+            event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request))
+            await _publish(services, event, lane_of(prepared.seconds))
+            services.answers.queued(clip_id, site, before)
+        known = await wait_for(answer, told.wait) or Known("queued", site)
+    if known.state == "predicted":
+        ANSWER_SECONDS.observe(time.perf_counter() - started)
+    return respond(clip_id, known, told.scores)
+
+
+async def _older(services: Services, clip_id: str) -> Known | None:
+    """What others know of the clip; a board that is away, or an answer that is gone, only means that it is analysed again."""
+    try:
+        return await services.lookup.find(clip_id)
+    except (Unavailable, Problem):
+        return None
+
+
+async def _prepare(services: Services, kind: str, body: bytes, site: str, fingerprint: str | None) -> Prepared:
+    if kind == "log-mels":
+        return prepare_log_mels(body, fingerprint, services.sites.release(site).features)
+    return await prepare_sound(body, services.children)
+
+
+async def _publish(services: Services, event: ClipRecorded, lane: Literal["live", "bulk"]) -> None:
+    services.guard.check_disk()
+    services.guard.check_backlog(lane)
+    with STAGE_SECONDS.labels(lane, "acknowledged").time():
+        await services.publisher.publish(LANES[lane].name, encode(event))
+    CLIPS_IN.labels("gateway", lane).inc()
+
+
+@router.get("/v1/clips/{clip_id}", tags=["clips"], responses=RESPONSES, response_model=ClipState)
+async def get_clip(clip_id: UUID, query: Annotated[Asked, Query()], key: Authorised, services: Given) -> JSONResponse:
+    """Where a clip is, and its answer; `wait` waits for it."""
+    name = str(clip_id)
+    with services.answers.expect(name) as answer:
+        known = services.answers.get(name) or await services.lookup.find(name)
+        if known is None or (key.bound and known.site is not None and known.site != key.site):
+            raise Problem(404, "not-found", f"Nobody knows a clip {name} that this key may see; send it to POST /v1/clips.")
+        if known.state == "queued":
+            known = await wait_for(answer, query.wait) or known
+    return respond(name, known, query.scores)
+
+
+@router.get("/v1/species", tags=["species"], responses={503: RESPONSES[503]}, response_model=SpeciesList)
+async def get_species(
+    key: Authorised,
+    services: Given,
+    site: Annotated[Name | None, Query(description="The key's own unless given")] = None,
+    lang: Annotated[Literal["en", "es", "scientific"], Query(description="Language of `name`")] = "en",
+) -> SpeciesList:
+    """What the release of a site can name."""
+    chosen = site_of(key, site)
+    release = services.sites.release(chosen)
+    entries = [
+        SpeciesEntry(
+            label=one.label,
+            name=getattr(one, lang),
+            names=Names(scientific=one.scientific, en=one.en, es=one.es),
+            taxon=one.taxon,
+        )
+        for one in release.labels
+    ]
+    return SpeciesList(site=chosen, release=release.name, species=entries)
 
 
 def site_of(key: Key, asked: str | None) -> str:

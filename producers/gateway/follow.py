@@ -42,7 +42,9 @@ async def wait_for_topics(settings: Settings) -> None:
     client = AIOKafkaClient(bootstrap_servers=settings.address(Port.KAFKA), client_id="gateway", request_timeout_ms=REQUEST_MS)
     try:
         await client.bootstrap()
-        while {topic.name for topic in TOPICS} - (await client.fetch_all_metadata()).topics():
+        while True:
+            if {topic.name for topic in TOPICS} <= (await client.fetch_all_metadata()).topics():
+                return
             await asyncio.sleep(RETRY_S)
     finally:
         await client.close()
