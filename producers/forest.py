@@ -1,0 +1,25 @@
+"""`soundscape forest`: the synthetic forest as a folder to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def forest() -> None:
+    """The synthetic forest: invented species, real layout, exact truth."""
+
+
+@forest.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed, the same sound.")
+@click.option("--clips", type=click.IntRange(0), default=25, show_default=True, help="Focal clips of each species.")
+@click.option("--minutes", type=click.IntRange(0), default=16, show_default=True, help="Labelled minutes, kept out of training.")
+def make(folder: Path, seed: int, clips: int, minutes: int) -> None:
+    """Write a data set in BirdCLEF 2025's layout into FOLDER; what is there already is kept."""
+    from producers.dataset import write_dataset
+
+    write_dataset(folder, seed, clips, minutes)
+    click.echo(f"{folder} holds the synthetic forest of seed {seed}: {clips} clips of each species, {minutes} labelled minutes.")
