@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,18 +45,20 @@ def latency(users: int, rate: float | None, backlog: bool, minutes: int, seconds
     from monitoring.sound import forest
 
     settings = get_settings()
-    key = prepare(settings, site)
     clips = [forest(5.0, seed) for seed in range(8)]
-    answers = Answers(settings)
-    loads = Users(settings.url(Port.GATEWAY), key, clips, users)
-    asyncio.run(loads.run(3.0, rate))
-    bare_ms = None
-    if model := bare_model(settings, site):
-        bare = BareLoop(model, Arrangement(1, 1, 12))
-        bare_ms = bare.clip_ms(clips, 40)
-        bare.close()
-    ids, started = (publish_minutes(settings, site, minutes), time.time()) if backlog else (set[str](), 0.0)
-    sent = asyncio.run(loads.run(seconds, rate))
+    bare_ms, ids, started = None, set[str](), 0.0
+    with prepared(settings, site) as key:
+        if model := bare_model(settings, site):
+            bare = BareLoop(model, Arrangement(1, 1, 12))
+            bare_ms = bare.clip_ms(clips, 40)
+            bare.close()
+        answers = Answers(settings)
+        loads = Users(settings.url(Port.GATEWAY), key, clips, users)
+        asyncio.run(loads.run(3.0, rate))
+        if backlog:
+            started = time.time()
+            ids = publish_minutes(settings, site, minutes)
+        sent = asyncio.run(loads.run(seconds, rate))
     answers.read(500)
     mine = [answers.found[one.clip_id][0] for one in sent if one.clip_id in answers.found]
     good = [one.ms for one in sent if one.problem is None]
@@ -92,7 +97,8 @@ def stream(minutes: int, as_json: bool) -> None:
     from monitoring.sound import forest
 
     settings = get_settings()
-    prepare(settings, SITE)
+    with prepared(settings, SITE):
+        pass
     model = bare_model(settings, SITE)
     assert model is not None
     sounds = [forest(60.0, seed) for seed in range(8)]
@@ -142,17 +148,27 @@ def bare_speed(model: Path, arrangement: Any, minutes: list[bytes]) -> float:
     return found
 
 
-def prepare(settings: Settings, site: str) -> str:
-    """Deploy the benchmark's release if it is not, and make a key; returns the key."""
-    command = str(Path(sys.executable).parent / "soundscape")
-    if site == SITE:
-        if not (settings.releases / SITE / "release.json").exists():
-            subprocess.run([command, "release", "add", "bench"], check=True, stdout=sys.stderr)
-        if SITE not in deployed(settings):
-            subprocess.run([command, "deploy", SITE, "--site", SITE], check=True, stdout=sys.stderr)
-    name = f"bench-{int(time.time())}"
-    made = subprocess.run([command, "key", "create", name, "--site", site], check=True, capture_output=True, text=True)
-    return made.stdout.split()[-1]
+@contextmanager
+def prepared(settings: Settings, site: str) -> Iterator[str]:
+    """The benchmark's release deployed, and a key for the time of the run. Raises Invalid with a command's own words."""
+    if site == SITE and SITE not in deployed(settings):
+        soundscape("release", "bench")
+        soundscape("deploy", SITE, "--site", SITE)
+    name = f"bench-{os.getpid()}-{int(time.time())}"
+    key = soundscape("key", "create", name, "--site", site).split()[-1]
+    try:
+        yield key
+    finally:
+        soundscape("key", "revoke", name)
+
+
+def soundscape(*arguments: str) -> str:
+    """What a command of the product prints. Raises Invalid with its words if it fails."""
+    command = [str(Path(sys.executable).parent / "soundscape"), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise Invalid(Reason.BAD_REQUEST, done.stderr.strip().removeprefix("soundscape: ") or f"{' '.join(arguments)} failed.")
+    return done.stdout
 
 
 def deployed(settings: Settings) -> dict[str, str]:
