@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from producers.voices import RATE
+from producers.notes import RATE
 
 NEAREST_M, FARTHEST_M = 8.0, 120.0
 """Distances of callers; nearer ones would be alone in the recording, farther ones would not be heard."""

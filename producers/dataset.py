@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -14,25 +13,26 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 from rich.progress import track
 
 from producers.beds import bed
-from producers.scenes import ROW_S, PlacedCall, Purpose, labels_of_rows, scene, seed_of, turned_down
+from producers.layout import write_csv, write_ogg, write_taxonomy, write_truth, write_whole
+from producers.notes import RATE
+from producers.scenes import PlacedCall, Purpose, scene, seed_of, turned_down
 from producers.species import BY_LABEL, INHABITANTS, individual
-from producers.voices import RATE
 from soundscape.errors import Invalid, Reason
 
 VERSION = 1
 """Raised whenever the same seed would sound different: a folder of another version is refused, not mixed."""
 FIRST_MINUTE = datetime(2026, 3, 1, 6, 0)  # noqa: DTZ001  (local time, as the file names of BirdCLEF are)
 MINUTES_APART = timedelta(hours=3, minutes=7)
-BLOCK = 4 * RATE
-"""Vorbis is written four seconds at a time; libsndfile is known to crash on one huge write."""
 NEAR_SNR_DB = (14.0, 32.0)
 """Focal recordings are made near the animal."""
 LATITUDE, LONGITUDE = 6.76, -74.21
+TRAIN_COLUMNS = (
+    "primary_label secondary_labels type filename collection rating url latitude longitude scientific_name common_name author license"
+).split()
 
 
 @dataclass(frozen=True)
@@ -44,38 +44,6 @@ class Recipe:
     minutes: int = 16
     recorder: str = "SYN"
     version: int = VERSION
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then give it its name."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_ogg(path: Path, wave: NDArray[np.float32]) -> None:
-    """Write float32 mono at 32 kHz as OGG Vorbis, whole or not at all (a temporary name, then renamed)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def write(part: Path) -> None:
-        with soundfile.SoundFile(part, "w", samplerate=RATE, channels=1, format="OGG", subtype="VORBIS") as file:
-            for at in range(0, len(wave), BLOCK):
-                file.write(wave[at : at + BLOCK])
-
-    _write(path, write)
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, columns, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-
-    _write(path, write)
 
 
 def focal(rng: np.random.Generator, label: str, snr_db: float) -> NDArray[np.float32]:
@@ -137,46 +105,6 @@ def _minute(recipe: Recipe, folder: Path, index: int) -> list[PlacedCall]:
     return calls
 
 
-def write_truth(folder: Path, minutes: Sequence[tuple[str, Sequence[PlacedCall]]]) -> None:
-    """Write `soundscape_events.csv` and `soundscape_labels.csv` for one-minute files given as (stem, calls)."""
-    events = [
-        {
-            "filename": f"{stem}.ogg",
-            "start": call.start,
-            "end": call.end,
-            "primary_label": call.label,
-            "clip": call.clip,
-            "snr_db": call.snr_db,
-        }
-        for stem, calls in minutes
-        for call in calls
-    ]
-    _write_csv(folder / "soundscape_events.csv", ["filename", "start", "end", "primary_label", "clip", "snr_db"], events)
-    rows = [
-        {"row_id": f"{stem}_{int((index + 1) * ROW_S)}", "labels": " ".join(labels)}
-        for stem, calls in minutes
-        for index, labels in enumerate(labels_of_rows(calls))
-    ]
-    _write_csv(folder / "soundscape_labels.csv", ["row_id", "labels"], rows)
-
-
-def write_taxonomy(folder: Path) -> None:
-    """Write `taxonomy.csv`, with the Spanish names in a column of their own."""
-    rows = [
-        {
-            "primary_label": one.species.label,
-            "inat_taxon_id": one.species.label if one.species.label.isdigit() else 9_001_000 + index,
-            "scientific_name": one.species.scientific,
-            "common_name": one.species.en,
-            "nombre_comun": one.species.es,
-            "class_name": one.species.taxon,
-        }
-        for index, one in enumerate(INHABITANTS)
-    ]
-    columns = ["primary_label", "inat_taxon_id", "scientific_name", "common_name", "nombre_comun", "class_name"]
-    _write_csv(folder / "taxonomy.csv", columns, rows)
-
-
 def write_dataset(
     folder: Path,
     seed: int,
@@ -203,7 +131,7 @@ def write_dataset(
         return recipe
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(recipe), indent=1) + "\n"
-    _write(started, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole(started, lambda part: part.write_text(text, encoding="utf-8"))
     clips = [(one.label, index) for one in INHABITANTS for index in range(clips_per_species)]
     workers = workers or os.cpu_count() or 1
     total = len(clips) + minutes
@@ -223,7 +151,7 @@ def write_dataset(
                 progress,
             )
     write_taxonomy(folder)
-    _write_csv(folder / "train.csv", list(rows[0]) if rows else [], rows)
+    write_csv(folder / "train.csv", TRAIN_COLUMNS, rows)
     write_truth(folder, [(minute_stem(recipe, index), one) for index, one in enumerate(calls)])
     started.replace(done)
     return recipe

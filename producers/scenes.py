@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.beds import FARTHEST_M, NEAREST_M, bed, travel
+from producers.notes import RATE
 from producers.species import INHABITANTS, Inhabitant, individual
-from producers.voices import RATE
 
 ROW_S = 5.0
 """Seconds in a row of `soundscape_labels.csv`."""

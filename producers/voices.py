@@ -11,75 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
-from soundscape.audio import SAMPLE_RATE
-
-RATE = SAMPLE_RATE
-"""Samples a second of everything synthetic."""
-HARSH_OCTAVES = (0.15, 0.4)
-"""Width (standard deviation) of what harsh voices fill: stridulation and throats alike, so that it tells nobody."""
+from producers.notes import HARSH_OCTAVES, RATE, band, hump, lay, samples, throat, whistle
 
 Voice = Callable[[np.random.Generator, float, float], NDArray[np.float32]]
 """(rng, pitch in Hz, tempo around 1) -> one call, float32 mono at 32 kHz, peak near 1."""
-
-
-def _samples(seconds: float) -> int:
-    return max(1, round(seconds * RATE))
-
-
-def _hump(n: int, edge: float = 0.35) -> NDArray[np.float64]:
-    """An envelope of `n` samples that is the same backwards: raised-cosine edges, flat between."""
-    rise = max(1, int(n * edge))
-    ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(rise) / rise)
-    envelope = np.ones(n)
-    envelope[:rise] = ramp
-    envelope[n - rise :] = ramp[::-1]
-    return envelope
-
-
-def _whistle(rng: np.random.Generator, contour_hz: NDArray[np.float64], edge: float = 0.2) -> NDArray[np.float64]:
-    """A tone that follows a contour, with a little of its second and third harmonic."""
-    phase = 2 * np.pi * np.cumsum(contour_hz) / RATE
-    tone = np.sin(phase)
-    for harmonic in (2, 3):
-        if contour_hz.max() * harmonic < 0.45 * RATE:
-            tone += rng.uniform(0, 0.25) / harmonic * np.sin(harmonic * phase)
-    return tone * _hump(len(tone), edge)
-
-
-def _lay(
-    notes: list[NDArray[np.float64]], starts_s: list[float], gains: NDArray[np.float64] | None = None
-) -> NDArray[np.float32]:
-    """Notes at their starts on one stretch of silence."""
-    call = np.zeros(max(_samples(at) + len(note) for at, note in zip(starts_s, notes, strict=True)), dtype=np.float64)
-    for index, (at, note) in enumerate(zip(starts_s, notes, strict=True)):
-        first = _samples(at) if at > 0 else 0
-        call[first : first + len(note)] += note * (1.0 if gains is None else gains[index])
-    return call.astype(np.float32)
-
-
-def _band(rng: np.random.Generator, n: int, centre_hz: float, octaves: float) -> NDArray[np.float64]:
-    """Noise with a bell-shaped spectrum on a scale of octaves, RMS about 1."""
-    size = fft.next_fast_len(n, real=True)
-    spectrum = fft.rfft(rng.standard_normal(size))
-    hertz = np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0)
-    spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / octaves) ** 2)
-    noise: NDArray[np.float64] = fft.irfft(spectrum, size)[:n]
-    return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-12))
-
-
-def _throat(rng: np.random.Generator, contour_hz: NDArray[np.float64], centre_hz: float, width: float) -> NDArray[np.float64]:
-    """A harsh harmonic stack (sawtooth and breath) through a resonance `width` octaves wide: a mammal's throat."""
-    n = len(contour_hz)
-    phase = np.cumsum(contour_hz) / RATE + rng.uniform()
-    source = 2 * (phase % 1) - 1 + 0.3 * rng.standard_normal(n)
-    size = fft.next_fast_len(n, real=True)
-    spectrum = fft.rfft(source, size)
-    hertz = np.maximum(fft.rfftfreq(size, 1 / RATE), 1.0)
-    spectrum *= np.exp(-0.5 * (np.log2(hertz / centre_hz) / width) ** 2)
-    sound: NDArray[np.float64] = fft.irfft(spectrum, size)[:n]
-    return np.asarray(sound / (np.abs(sound).max() + 1e-12))
 
 
 def _sweeps(rng: np.random.Generator, pitch: float, tempo: float, sign: int) -> NDArray[np.float32]:
@@ -87,10 +23,10 @@ def _sweeps(rng: np.random.Generator, pitch: float, tempo: float, sign: int) -> 
     notes, starts, at = [], [], 0.0
     for _ in range(rng.integers(2, 6)):
         length = rng.uniform(0.25, 0.4) / tempo
-        notes.append(_whistle(rng, pitch * rng.uniform(0.97, 1.03) * np.exp2(octave * np.linspace(-0.5, 0.5, _samples(length)))))
+        notes.append(whistle(rng, pitch * rng.uniform(0.97, 1.03) * np.exp2(octave * np.linspace(-0.5, 0.5, samples(length)))))
         starts.append(at)
         at += length + rng.uniform(0.06, 0.16) / tempo
-    return _lay(notes, starts)
+    return lay(notes, starts)
 
 
 def rising_whistles(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
@@ -108,11 +44,11 @@ def _trill(rng: np.random.Generator, pitch: float, tempo: float, slow_first: boo
     gaps = gaps if slow_first else gaps[::-1]
     notes, starts, at = [], [], 0.0
     for gap in gaps:
-        arch = np.sin(np.pi * np.linspace(0, 1, _samples(0.6 * min(gap, 0.1))))
-        notes.append(_whistle(rng, pitch * np.exp2(0.25 * arch), 0.3))
+        arch = np.sin(np.pi * np.linspace(0, 1, samples(0.6 * min(gap, 0.1))))
+        notes.append(whistle(rng, pitch * np.exp2(0.25 * arch), 0.3))
         starts.append(at)
         at += gap
-    return _lay(notes, starts)
+    return lay(notes, starts)
 
 
 def quickening_trill(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
@@ -133,11 +69,11 @@ def _pairs(
     for _ in range(rng.integers(2, 5)):
         for side, length_s in zip((-0.5, 0.5), lengths_s, strict=True):
             length = length_s * rng.uniform(0.85, 1.15) / tempo
-            notes.append(_whistle(rng, np.full(_samples(length), pitch * 2 ** (side * octave)), 0.15))
+            notes.append(whistle(rng, np.full(samples(length), pitch * 2 ** (side * octave)), 0.15))
             starts.append(at)
             at += length + 0.02
         at += rng.uniform(0.25, 0.4) / tempo
-    return _lay(notes, starts)
+    return lay(notes, starts)
 
 
 def high_low(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
@@ -155,11 +91,11 @@ def vibrato(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.
     notes, starts, at = [], [], 0.0
     for _ in range(rng.integers(1, 3)):
         length = rng.uniform(0.9, 1.5) / tempo
-        seconds = np.arange(_samples(length)) / RATE
-        notes.append(_whistle(rng, pitch * np.exp2(rng.uniform(0.2, 0.4) * np.sin(2 * np.pi * 7 * tempo * seconds)), 0.1))
+        seconds = np.arange(samples(length)) / RATE
+        notes.append(whistle(rng, pitch * np.exp2(rng.uniform(0.2, 0.4) * np.sin(2 * np.pi * 7 * tempo * seconds)), 0.1))
         starts.append(at)
         at += length + rng.uniform(0.1, 0.3)
-    return _lay(notes, starts)
+    return lay(notes, starts)
 
 
 def _pulses(
@@ -167,11 +103,11 @@ def _pulses(
 ) -> NDArray[np.float32]:
     """Even pulses that fall by `fall` octaves each, or sound two tones `chord` octaves apart."""
     count = max(3, round(length_s * rate_hz))
-    n = _samples(0.55 / rate_hz)
+    n = samples(0.55 / rate_hz)
     contour = pitch * np.exp2(np.linspace(fall / 2, -fall / 2, n))
     tones = (-chord / 2, chord / 2) if chord else (0.0,)
-    notes = [np.sum([_whistle(rng, contour * 2**tone, 0.4) for tone in tones], axis=0) / len(tones) for _ in range(count)]
-    return _lay(notes, [index / rate_hz for index in range(count)], rng.uniform(0.8, 1.0, count))
+    notes = [np.sum([whistle(rng, contour * 2**tone, 0.4) for tone in tones], axis=0) / len(tones) for _ in range(count)]
+    return lay(notes, [index / rate_hz for index in range(count)], rng.uniform(0.8, 1.0, count))
 
 
 def slow_pulses(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
@@ -188,7 +124,7 @@ def chirps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.f
     """A cricket: chirps of four or five fast pulses, three chirps in two seconds."""
     rate_hz = 15 * tempo
     groups = [_pulses(rng, pitch, rate_hz, rng.integers(4, 6) / rate_hz).astype(np.float64) for _ in range(rng.integers(2, 5))]
-    return _lay(groups, [index * 0.65 / tempo for index in range(len(groups))])
+    return lay(groups, [index * 0.65 / tempo for index in range(len(groups))])
 
 
 def _rasps(rng: np.random.Generator, pitch: float, tempo: float, swelling: bool) -> NDArray[np.float32]:
@@ -196,12 +132,12 @@ def _rasps(rng: np.random.Generator, pitch: float, tempo: float, swelling: bool)
     notes, starts, at = [], [], 0.0
     for _ in range(rng.integers(3, 7)):
         length = rng.uniform(0.3, 0.5) / tempo
-        noise = _band(rng, _samples(length), pitch, width)
+        noise = band(rng, samples(length), pitch, width)
         shape = np.linspace(0.02, 1.0, len(noise)) ** 2
         notes.append(0.35 * noise * (shape if swelling else shape[::-1]))
         starts.append(at)
         at += length + rng.uniform(0.03, 0.1)
-    return _lay(notes, starts)
+    return lay(notes, starts)
 
 
 def swelling_rasps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
@@ -216,9 +152,9 @@ def fading_rasps(rng: np.random.Generator, pitch: float, tempo: float) -> NDArra
 
 def roar(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.float32]:
     """A long rough roar that swells and ebbs."""
-    n = _samples(rng.uniform(1.1, 2.0) / tempo)
+    n = samples(rng.uniform(1.1, 2.0) / tempo)
     arch = np.sin(np.pi * np.linspace(0, 1, n))
-    sound = _throat(rng, rng.uniform(140, 260) * np.exp2(0.3 * arch), pitch, rng.uniform(*HARSH_OCTAVES))
+    sound = throat(rng, rng.uniform(140, 260) * np.exp2(0.3 * arch), pitch, rng.uniform(*HARSH_OCTAVES))
     return np.asarray(sound * (0.05 + 0.95 * arch**2), dtype=np.float32)
 
 
@@ -227,8 +163,8 @@ def whinny(rng: np.random.Generator, pitch: float, tempo: float) -> NDArray[np.f
     notes, starts, at = [], [], 0.0
     base, width = rng.uniform(140, 260), rng.uniform(*HARSH_OCTAVES)
     for _ in range(rng.integers(4, 9)):
-        n = _samples(rng.uniform(0.12, 0.18) / tempo)
-        notes.append(_throat(rng, base * np.exp2(0.3 * np.sin(np.pi * np.linspace(0, 1, n))), pitch, width) * _hump(n, 0.3))
+        n = samples(rng.uniform(0.12, 0.18) / tempo)
+        notes.append(throat(rng, base * np.exp2(0.3 * np.sin(np.pi * np.linspace(0, 1, n))), pitch, width) * hump(n, 0.3))
         starts.append(at)
         at += rng.uniform(0.28, 0.36) / tempo
-    return _lay(notes, starts)
+    return lay(notes, starts)

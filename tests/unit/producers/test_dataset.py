@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from producers.dataset import write_dataset, write_ogg
+from producers.dataset import write_dataset
+from producers.layout import write_ogg
 from producers.scenes import PlacedCall, Purpose, labels_of_rows, scene
 from producers.species import INHABITANTS
 from soundscape.errors import Invalid

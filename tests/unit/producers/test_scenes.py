@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from producers.beds import bed
+from producers.notes import RATE
 from producers.scenes import PEAK, Call, PlacedCall, Purpose, labels_of_rows, overlay, scene, seed_of
 from producers.species import BY_LABEL
-from producers.voices import RATE
 
 
 def test_the_same_seed_is_the_same_scene() -> None:

@@ -5,8 +5,9 @@ import pytest
 from scipy.signal import stft
 
 from producers.beds import air_loss_db, bed, travel
+from producers.notes import RATE
 from producers.species import BY_LABEL, INHABITANTS, Inhabitant, individual
-from producers.voices import RATE, falling_whistles, rising_whistles
+from producers.voices import falling_whistles, rising_whistles
 from soundscape.taxonomy import TAXA
 
 
