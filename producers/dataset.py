@@ -31,8 +31,20 @@ NEAR_SNR_DB = (14.0, 32.0)
 """Focal recordings are made near the animal."""
 LATITUDE, LONGITUDE = 6.76, -74.21
 TRAIN_COLUMNS = (
-    "primary_label secondary_labels type filename collection rating url latitude longitude scientific_name common_name author license"
-).split()
+    "primary_label",
+    "secondary_labels",
+    "type",
+    "filename",
+    "collection",
+    "rating",
+    "url",
+    "latitude",
+    "longitude",
+    "scientific_name",
+    "common_name",
+    "author",
+    "license",
+)
 
 
 @dataclass(frozen=True)
