@@ -39,6 +39,14 @@ def add(model: str, site: str | None, lat: float | None, lon: float | None, repl
     click.echo(loaded.release.name)
 
 
+@release.command()
+def bench() -> None:
+    """Make the benchmark's release: the cost of a classifier of 206 classes, with random weights."""
+    from trainer.bench_release import add_bench
+
+    click.echo(add_bench(get_settings().releases).release.name)
+
+
 @release.command("list")
 def list_releases() -> None:
     """Every release: its members, labels, licences, and when it was made."""
