@@ -59,12 +59,12 @@ def tone_release(folder: Path, name: str, *, activation: Literal["none", "sigmoi
 
     centres = {"low": 500.0, "mid": 2000.0, "top": 8000.0}
     bands = _band_of(centres)
-    weights = np.full((LOG_MEL.n_mels, len(centres)), -8.0 / LOG_MEL.n_mels, np.float32)
+    weights = np.full((LOG_MEL.n_mels, len(centres)), -16.0 / LOG_MEL.n_mels, np.float32)
     for column, band in enumerate(bands.values()):
-        weights[max(0, band - 3) : band + 4, column] += 4.0
+        weights[band - 1 : band + 2, column] += 8.0
     constants = {
         "weights": weights,
-        "bias": np.full(len(centres), -8.0, np.float32),
+        "bias": np.full(len(centres), -10.0, np.float32),
         "one": np.ones(1, np.float32),
         "least_int": np.full(1, -(2**31), np.int32),
         "two": np.full(1, 2, np.int32),
