@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from consumers.model_server import ModelServer, build
+from consumers.registry import Registry
 from consumers.waiting_letters import WaitingLetters
 from consumers.workers import behind
 from soundscape.audio import SAMPLE_RATE, WINDOW_S, encode_ogg, sha256
@@ -60,7 +61,7 @@ class Deployer:
         self._sick: dict[str, list[str]] = {}
         self._seen: dict[str, Seen] = {}
         self._releases: dict[str, LoadedRelease] = {}
-        self._letters = WaitingLetters(settings)
+        self._letters, self._registry = WaitingLetters(settings), Registry(settings)
         self.trouble = "reading deployments"
 
     def start(self) -> None:
@@ -208,6 +209,7 @@ class Deployer:
                 self._server.unload(name)
                 self._step("all", 0, "unloaded", None, name)
             self.trouble = "; ".join(f"{name}: {why[0]}" for name, why in self._sick.items() if why)
+        self._registry.follow({site: state.champion.digest for site, state in self.states().items()})
         self._replay_waiting(wanted)
 
     def _wanted(self) -> dict[str, tuple[LoadedRelease, Member, list[str]]]:
