@@ -62,6 +62,11 @@ class Answers:
         if self._known.get(clip_id) is before:
             self._keep(clip_id, Known("queued", site))
 
+    def learned(self, clip_id: str, answer: Known) -> None:
+        """An answer was read back from where it is kept; what came from the log meanwhile is newer."""
+        if clip_id not in self._known:
+            self._keep(clip_id, answer)
+
     def arrived(self, clip_id: str, answer: Known) -> None:
         """An answer came from the log. A prediction stands; a death is remembered only where there is none."""
         for future in self._waiting.get(clip_id, ()):

@@ -152,16 +152,20 @@ async def post_clip(request: Request, query: Annotated[Told, Query()], key: Auth
         told = query.model_copy(update=said.model_dump(exclude_unset=True, exclude={"audio"}))
     site, stream = site_of(key, told.site), told.tour_id or key.name
     services.sites.require(site)
+    prepared: Prepared | None = None
+    if kind == "log-mels":  # checked even if these bytes are answered: their fingerprint is no part of a clip's identity
+        fingerprint = request.headers.get("x-feature-fingerprint")
+        prepared = prepare_log_mels(body, fingerprint, services.sites.release(site).features)
     digest = await asyncio.to_thread(sha256, body) if len(body) > SMALL else sha256(body)
     clip_id = identity(site, stream, told.recorded_at, digest)
 
     with services.answers.expect(clip_id) as answer:
         before = services.answers.get(clip_id)
-        known = before or await _older(services, clip_id)
+        known = before or await _remembered(services, clip_id)
         if known is not None and known.state == "predicted":
             return respond(clip_id, known, told.scores)
         if before is None or before.state == "dead":
-            prepared = await _prepare(services, kind, body, site, request.headers.get("x-feature-fingerprint"))
+            prepared = prepared or await prepare_sound(body, services.children)
             event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request))
             await _publish(services, event, lane_of(prepared.seconds))
             services.answers.queued(clip_id, site, before)
@@ -172,17 +176,19 @@ async def post_clip(request: Request, query: Annotated[Told, Query()], key: Auth
 
 
 async def _older(services: Services, clip_id: str) -> Known | None:
-    """What others know of the clip; a board that is away, or an answer that is gone, only means that it is analysed again."""
+    """What others know of the clip; its answer is kept here from now on. Raises Unavailable, Problem (410)."""
+    known = await services.lookup.find(clip_id)
+    if known is not None and known.state == "predicted":
+        services.answers.learned(clip_id, known)
+    return known
+
+
+async def _remembered(services: Services, clip_id: str) -> Known | None:
+    """The same for a clip that can be analysed again: a board that is away, or an answer that is gone, means no more than that."""
     try:
-        return await services.lookup.find(clip_id)
+        return await _older(services, clip_id)
     except (Unavailable, Problem):
         return None
-
-
-async def _prepare(services: Services, kind: str, body: bytes, site: str, fingerprint: str | None) -> Prepared:
-    if kind == "log-mels":
-        return prepare_log_mels(body, fingerprint, services.sites.release(site).features)
-    return await prepare_sound(body, services.children)
 
 
 async def _publish(services: Services, event: ClipRecorded, lane: Literal["live", "bulk"]) -> None:
@@ -198,7 +204,7 @@ async def get_clip(clip_id: UUID, query: Annotated[Asked, Query()], key: Authori
     """Where a clip is, and its answer; `wait` waits for it."""
     name = str(clip_id)
     with services.answers.expect(name) as answer:
-        known = services.answers.get(name) or await services.lookup.find(name)
+        known = services.answers.get(name) or await _older(services, name)
         if known is None or (key.bound and known.site is not None and known.site != key.site):
             raise Problem(404, "not-found", f"Nobody knows a clip {name} that this key may see; send it to POST /v1/clips.")
         if known.state == "queued":

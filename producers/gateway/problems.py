@@ -103,5 +103,15 @@ def sentence(errors: Any) -> str:
     """Pydantic's first complaint as one sentence that names the field."""
     first = errors[0]
     where = [str(part) for part in first["loc"] if part not in ("query", "path", "body", "header")]
-    cure = {"timezone_aware": "; give an offset, as in 2026-11-24T06:30:00Z", "extra_forbidden": "; /docs names the known ones"}
-    return f"{'.'.join(where) or 'The body'} does not hold: {first['msg']}{cure.get(first['type'], '')}."
+    said = _SAID.get(first["type"], first["msg"])
+    return f"{'.'.join(where) or 'The body'} does not hold: {said}."
+
+
+_SAID = {
+    "timezone_aware": "it needs an offset, as in 2026-11-24T06:30:00Z",
+    "extra_forbidden": "there is no such parameter; /docs names those that there are",
+    "missing": "it is missing",
+    "string_pattern_mismatch": "it may not hold slashes, backslashes or control characters",
+    "uuid_parsing": "it must be a clip's id, a UUID",
+}
+"""Pydantic's complaints that a sentence of ours says better."""

@@ -155,9 +155,25 @@ async def run(settings: Settings) -> int:
     return 1 if ended else 0
 
 
+class _News(logging.Filter):
+    """Drops what a logger said the last time too: a broker that is away is one line, not one a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, str] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        if record.levelno <= logging.WARNING and self._last.get(record.name) == said:
+            return False
+        self._last[record.name] = said
+        return True
+
+
 def main() -> None:
     """Run the gateway until it is told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger().handlers[0].addFilter(_News())
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it says every failed reconnect; we say it once ourselves
     logging.getLogger("aiokafka.producer").setLevel(logging.ERROR)
     sys.exit(asyncio.run(run(get_settings())))
