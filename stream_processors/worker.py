@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -77,6 +78,7 @@ class Worker:
         for task in (self._follow, self._watch):
             self.app.task(task)
         self.app.on_partitions_revoked.connect(self._revoked, weak=False)
+        threading.Thread(target=self._stop_in_an_outage, name="stop", daemon=True).start()
         port = Port.LIVE if lane == "live" else Port.BULK
         serve_health(settings.port(port, number), self.health)
 
@@ -113,12 +115,9 @@ class Worker:
             self._end("partitions are taken away while clips wait")
 
     async def _watch(self) -> None:
-        """End this process where it would only hold others up, or do nothing for ever."""
+        """End this process where it would do nothing for ever."""
         while True:
             await asyncio.sleep(0.5)
-            waiting = self._processor.waiting if self._processor else ""
-            if self.app.should_stop and waiting:
-                self._end("it is asked to stop while clips wait")
             partitions = self._partitions()
             CONSUMER_LAG.labels(self._name, LANES[self._lane].name).set(self._lag())
             if partitions:
@@ -127,6 +126,13 @@ class Worker:
                 if await broker_answers(self._settings):
                     self._end(f"it has had no partition for {NO_PARTITION_S:.0f} s while the broker answers")
                 self._alone_since = time.monotonic()
+
+    def _stop_in_an_outage(self) -> None:
+        """A clean stop waits for the clips in flight; while they wait for what is away, it would never end. Runs in a thread of its own."""
+        while True:
+            time.sleep(0.5)
+            if self.app.should_stop and self._processor and self._processor.waiting:
+                self._end("it is asked to stop while clips wait")
 
     def _end(self, why: str) -> None:
         log.error("%s ends itself: %s (%s)", self._name, why, self._processor.waiting if self._processor else "")
