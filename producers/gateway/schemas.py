@@ -22,16 +22,16 @@ def _unescaped(text: object) -> object:
 
 
 class Asked(BaseModel):
-    """How an answer is wanted."""
-
-    model_config = ConfigDict(extra="forbid")
+    """How an answer is wanted. What else a question for a clip says is passed over: a client may repeat what it said with the clip."""
 
     wait: float = Field(0.0, ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for the answer; 0 answers 202 at once")
     scores: Literal["top", "all"] = Field("top", description=f"`top`: the {BEST} highest of each window; `all`: every one")
 
 
 class Told(Asked):
-    """What may be told about a clip, as query parameters or as JSON fields."""
+    """What may be told about a clip, as query parameters or as JSON fields. A misspelt one is refused, not lost."""
+
+    model_config = ConfigDict(extra="forbid")
 
     site: Name | None = Field(None, description="Site whose model answers; the key's own unless given")
     tour_id: Name | None = Field(None, description="Tour that the clip belongs to: its clips are answered in order")
