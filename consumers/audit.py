@@ -41,9 +41,11 @@ def recount(settings: Settings, wait_s: float) -> tuple[Tally, list[str], list[s
     """
     log = read_logs(settings)
     client = new_redis(settings)
-    store = Store(client)
-    _caught_up("board", store.positions, log, BOARD_TOPICS, wait_s)
-    twice = board_differences(log, client)
+    try:
+        _caught_up("board", Store(client).positions, log, BOARD_TOPICS, wait_s)
+        twice = board_differences(log, client)
+    finally:
+        client.close()
     notes: list[str] = []
     if ledger_path(settings).exists():
         _caught_up("results", lambda: _ledger_positions(settings), log, RESULTS_TOPICS, wait_s)
