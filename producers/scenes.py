@@ -20,7 +20,7 @@ MIN_OVERLAP_S = 0.5
 """A row carries a species if a call lies in it for at least this long, or whole. The composed minutes of
 real recordings that this project is tried on follow the same rule."""
 CALLS_PER_MINUTE = 20.0
-SNR_DB = (4.0, 20.0)
+SNR_DB = (6.0, 22.0)
 PEAK = 0.95
 """Full scale is never reached: a scene that would be louder is turned down as a whole."""
 
