@@ -53,6 +53,12 @@ class Answers:
                 del self._waiting[clip_id]
             future.cancel()
 
+    def release(self) -> None:
+        """The process ends: whoever waits is told that the clip is queued, which it is."""
+        for futures in self._waiting.values():
+            for future in futures:
+                future.cancel()
+
     def get(self, clip_id: str) -> Known | None:
         """What is known of a clip here."""
         return self._known.get(clip_id)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -15,72 +14,24 @@ from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from producers.gateway import problems
-from producers.gateway.answers import Answers, Known
+from producers.gateway.answers import Known
 from producers.gateway.body import SMALL, kind_of, parse_json, read_body
 from producers.gateway.docs import DESCRIPTION, POST_BODY, RESPONSES
-from producers.gateway.intake import Children, Prepared, lane_of, prepare_log_mels, prepare_sound, recorded
+from producers.gateway.intake import Prepared, lane_of, prepare_log_mels, prepare_sound, recorded
 from producers.gateway.problems import Problem
 from producers.gateway.schemas import Asked, ClipState, SpeciesEntry, SpeciesList, Told, prediction_of
-from producers.gateway.sites import Sites
-from producers.keys import Key, KeyRing
+from producers.gateway.services import Services
+from producers.keys import Key
 from soundscape.audio import sha256
 from soundscape.errors import Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Name, Names
 from soundscape.events import clip_id as identity
 from soundscape.metrics import ANSWER_SECONDS, CLIPS_IN, CLIPS_OUT, STAGE_SECONDS
 from soundscape.topics import LANES
-from soundscape.wire import Message, decode, encode
+from soundscape.wire import decode, encode
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context; anything else is not passed on."""
-
-
-class Publishes(Protocol):
-    """Sends a record and waits for its acknowledgement."""
-
-    async def publish(self, topic: str, message: Message) -> None:
-        """Raises Unavailable, Invalid."""
-
-
-class Finds(Protocol):
-    """Knows older clips."""
-
-    async def find(self, clip_id: str) -> Known | None:
-        """Raises Unavailable, Problem (410)."""
-
-
-class Guards(Protocol):
-    """Refuses what could not be kept."""
-
-    def check_disk(self) -> None:
-        """Raises Problem (503)."""
-
-    def check_backlog(self, lane: str) -> None:
-        """Raises Problem (503)."""
-
-
-class Reports(Protocol):
-    """Says how the process is."""
-
-    def health(self) -> dict[str, Any]:
-        """`{"healthy", "why", …}`."""
-
-    def readiness(self) -> dict[str, Any]:
-        """`{"ready", "why"}`."""
-
-
-@dataclass(frozen=True)
-class Services:
-    """What a request needs; real in the process, fakes in the unit tests."""
-
-    keys: KeyRing
-    sites: Sites
-    answers: Answers
-    lookup: Finds
-    publisher: Publishes
-    guard: Guards
-    children: Children
-    reports: Reports
 
 
 def create_app(services: Services) -> FastAPI:
@@ -248,10 +199,10 @@ def traceparent(request: Request) -> str | None:
 
 
 async def wait_for(answer: asyncio.Future[Known], seconds: float) -> Known | None:
-    """The answer, or None at the deadline."""
+    """The answer, or None at the deadline, or when the process ends."""
     if seconds > 0:
         await asyncio.wait({answer}, timeout=seconds)
-    return answer.result() if answer.done() else None
+    return answer.result() if answer.done() and not answer.cancelled() else None
 
 
 def respond(clip_id: str, known: Known, scores: Literal["top", "all"]) -> JSONResponse:

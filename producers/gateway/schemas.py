@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -13,6 +14,8 @@ LONGEST_WAIT_S = 30.0
 """Seconds that a request may wait for its answer."""
 BEST = 10
 """Scores of each window that are said unless all are asked for."""
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""When a recording can have been made: a clock that says otherwise is wrong."""
 _PLUS = re.compile(r"(T[\d:.,]+) (\d\d:?\d\d)$")
 
 
@@ -35,7 +38,7 @@ class Told(Asked):
 
     site: Name | None = Field(None, description="Site whose model answers; the key's own unless given")
     tour_id: Name | None = Field(None, description="Tour that the clip belongs to: its clips are answered in order")
-    recorded_at: Annotated[AwareDatetime, BeforeValidator(_unescaped)] | None = Field(
+    recorded_at: Annotated[AwareDatetime, BeforeValidator(_unescaped), Field(ge=EARLIEST, lt=LATEST)] | None = Field(
         None, description="When it was recorded, with an offset", examples=["2026-11-24T06:30:00-05:00"]
     )
     latitude: Latitude | None = Field(None, description="Degrees north", examples=[6.76])

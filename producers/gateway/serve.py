@@ -14,12 +14,13 @@ from typing import Any
 import uvicorn
 
 from producers.gateway.answers import Answers, death_in, prediction_in
-from producers.gateway.app import Services, create_app
+from producers.gateway.app import create_app
 from producers.gateway.follow import Follower
 from producers.gateway.guard import Guard
 from producers.gateway.lookup import Board, LogReader, Lookup
 from producers.gateway.problems import Problem
 from producers.gateway.publisher import Publisher
+from producers.gateway.services import Services
 from producers.gateway.sites import Sites
 from producers.keys import KeyRing, keys_file
 from soundscape import audio
@@ -134,6 +135,7 @@ async def run(settings: Settings) -> int:
 
     def stop() -> None:
         server.should_exit = True
+        gateway.services.answers.release()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)

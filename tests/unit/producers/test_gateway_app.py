@@ -14,11 +14,12 @@ import pytest
 
 from producers.gateway import body as body_module
 from producers.gateway.answers import Answers, Known, death_in, prediction_in
-from producers.gateway.app import Services, create_app
+from producers.gateway.app import create_app
 from producers.gateway.guard import Guard
 from producers.gateway.intake import Prepared, recorded
 from producers.gateway.problems import Problem
 from producers.gateway.schemas import Told
+from producers.gateway.services import Services
 from producers.gateway.sites import Sites
 from producers.keys import KeyRing, create_key, keys_file
 from soundscape.audio import SAMPLE_RATE, encode_ogg, sha256
@@ -218,6 +219,12 @@ async def test_an_answer_that_comes_with_the_publication_is_not_missed(world: Wo
     assert len(whole.json()["prediction"]["windows"][0]["scores"]) == len(LABELS)
 
 
+async def test_whoever_waits_when_the_process_ends_is_told_that_the_clip_is_queued(world: World, client: httpx.AsyncClient) -> None:
+    world.reply = lambda clip: world.answers.release()
+    answer = await client.post("/v1/clips?wait=30", content=CLIP, headers=OGG)
+    assert answer.status_code == 202 and answer.json()["state"] == "queued"
+
+
 async def test_a_clip_already_answered_is_not_published_again(world: World, client: httpx.AsyncClient) -> None:
     world.reply = world.predicts
     first = await client.post("/v1/clips?wait=30", content=CLIP, headers=OGG)
@@ -248,7 +255,8 @@ async def test_a_dead_clip_says_why_and_is_queued_again(world: World, client: ht
 
 
 async def test_a_tour_is_the_stream_and_json_says_what_a_query_says(world: World, client: httpx.AsyncClient) -> None:
-    fields: dict[str, str | float] = {"tour_id": "dawn", "recorded_at": "2026-11-24T06:30:00-05:00", "latitude": 6.76, "longitude": -74.21, "lang": "es"}
+    fields: dict[str, str | float] = {"tour_id": "dawn", "latitude": 6.76, "longitude": -74.21, "lang": "es"}
+    fields["recorded_at"] = "2026-11-24T06:30:00-05:00"
     by_query = await client.post("/v1/clips", params=fields, content=CLIP, headers=OGG)
     by_json = await client.post("/v1/clips", json={"audio": base64.b64encode(CLIP).decode(), **fields})
     assert by_query.json() == by_json.json()
@@ -262,7 +270,9 @@ async def test_a_tour_is_the_stream_and_json_says_what_a_query_says(world: World
     [
         ("wait=31", "wait"),
         ("recorded_at=2026-11-24T06:30:00", "offset"),
+        ("recorded_at=0001-01-01T00:00:00%2B05:00", "recorded_at"),
         ("latitude=91", "latitude"),
+        ("longitude=nan", "longitude"),
         ("tour_id=a/b", "tour_id"),
         ("tourid=a", "tourid"),
         ("scores=some", "scores"),

@@ -1,0 +1,60 @@
+"""What a request needs of the world: real in the process, fakes in the unit tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from producers.gateway.answers import Answers, Known
+from producers.gateway.intake import Children
+from producers.gateway.sites import Sites
+from producers.keys import KeyRing
+from soundscape.wire import Message
+
+
+class Publishes(Protocol):
+    """Sends a record and waits for its acknowledgement."""
+
+    async def publish(self, topic: str, message: Message) -> None:
+        """Raises Unavailable, Invalid."""
+
+
+class Finds(Protocol):
+    """Knows older clips."""
+
+    async def find(self, clip_id: str) -> Known | None:
+        """Raises Unavailable, Problem (410)."""
+
+
+class Guards(Protocol):
+    """Refuses what could not be kept."""
+
+    def check_disk(self) -> None:
+        """Raises Problem (503)."""
+
+    def check_backlog(self, lane: str) -> None:
+        """Raises Problem (503)."""
+
+
+class Reports(Protocol):
+    """Says how the process is."""
+
+    def health(self) -> dict[str, Any]:
+        """`{"healthy", "why", …}`."""
+
+    def readiness(self) -> dict[str, Any]:
+        """`{"ready", "why"}`."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """All of it."""
+
+    keys: KeyRing
+    sites: Sites
+    answers: Answers
+    lookup: Finds
+    publisher: Publishes
+    guard: Guards
+    children: Children
+    reports: Reports
