@@ -47,9 +47,9 @@ def configuration(settings: Settings, loaded: LoadedRelease, member: Member) -> 
         name=member.triton_name,
         dims=", ".join(map(str, loaded.release.features[member.feature_fingerprint].shape)),
         labels=len(member.labels),
-        instances=settings.triton_instances,
+        instances=settings.model_instances,
         # With one instance take all that waits; with more, share: a large batch in one leaves the others idle (FACTS).
-        preferred="4, 8, 16" if settings.triton_instances == 1 else "4",
+        preferred="4, 8, 16" if settings.model_instances == 1 else "4",
         file=member.file,
         runtime=member.runtime,
         activation=member.activation,

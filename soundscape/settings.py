@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
@@ -45,8 +46,10 @@ class Settings(BaseSettings):
     site: str = Field("el-silencio", description="Site of watcher, simulate, deploy and key create unless given")
     live_workers: int = Field(1, ge=1, le=10, description="Worker processes of the live lane")
     bulk_workers: int = Field(1, ge=1, le=10, description="Worker processes of the bulk lane")
-    decoders: int = Field(2, ge=1, le=32, description="Decoding child processes a worker")
-    triton_instances: int = Field(2, ge=1, le=32, description="Instances of each model in Triton (1 thread each)")
+    decoders: int | None = Field(None, ge=1, le=32, description="Decoding child processes a worker; as many as cores unless given")
+    triton_instances: int | None = Field(
+        None, ge=1, le=32, description="Instances of each model in Triton, of 1 thread each; as many as cores unless given"
+    )
     min_free_gb: float = Field(2.0, ge=0, description="Free disk in GB below which the gateway accepts no clip")
     max_backlog_clips: int = Field(5000, ge=1, description="Clips waiting in a lane above which the gateway accepts no clip")
     log_cap_gb: float = Field(20.0, gt=0, description="Disk in GB that all topics together may take")
@@ -55,6 +58,16 @@ class Settings(BaseSettings):
     mlflow_uri: str | None = Field(None, description="MLflow elsewhere; the stack's own otherwise")
     ray_address: str | None = Field(None, description="Ray cluster elsewhere; a local one otherwise")
     birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")
+
+    @property
+    def decoding_children(self) -> int:
+        """Decoding child processes of a worker."""
+        return self.decoders or _cores()
+
+    @property
+    def model_instances(self) -> int:
+        """Instances of each model in Triton; with 1 thread each they stay within the cores."""
+        return self.triton_instances or _cores()
 
     def port(self, name: Port, n: int = 0) -> int:
         """The port of a process; `n` counts workers of one kind."""
@@ -107,6 +120,10 @@ class Settings(BaseSettings):
     def tracking_uri(self) -> str:
         """MLflow's address."""
         return self.mlflow_uri or self.url(Port.MLFLOW)
+
+
+def _cores() -> int:
+    return min(8, len(os.sched_getaffinity(0)))
 
 
 @lru_cache(maxsize=1)

@@ -68,7 +68,7 @@ class Worker:
     def __init__(self, lane: str, number: int, settings: Settings) -> None:
         self._lane, self._settings, self._name = lane, settings, f"analyse-{lane}-{number}"
         self.app = new_app(lane, settings)
-        self._children = ChildPool(settings.decoders, warm_up)
+        self._children = ChildPool(settings.decoding_children, warm_up)
         self._processor: Processor | None = None
         self._sites: Sites | None = None
         self._places = asyncio.Semaphore(BULK_AT_ONCE if lane == "bulk" else 1_000)

@@ -46,7 +46,7 @@ class Gateway:
         )
         self._publisher = Publisher(settings)
         self._guard = Guard(settings, self._followers)
-        self._children = ChildPool(settings.decoders)
+        self._children = ChildPool(settings.decoding_children)
         self._board, self._reader = Board(settings), LogReader(settings)
         self.services = Services(
             keys=KeyRing(keys_file(settings)),
