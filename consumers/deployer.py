@@ -8,29 +8,22 @@ import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from consumers.model_server import ModelServer, build
+from consumers.probe_clips import confirm
 from consumers.registry import Registry
 from consumers.waiting_letters import WaitingLetters
-from consumers.workers import behind
-from soundscape.audio import SAMPLE_RATE, WINDOW_S, encode_ogg, sha256
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import (
-    ClipAnalysed,
-    ClipRecorded,
     DeploymentStepped,
-    MinuteRecorded,
     ReleaseRef,
     SiteDeployed,
-    clip_id,
 )
-from soundscape.kafka import broker_errors, new_consumer, new_producer, publish, read_all, say
+from soundscape.kafka import broker_errors, new_consumer, new_producer, read_all, say
 from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY, REPLAYED
 from soundscape.release import LoadedRelease, Member, load_release
 from soundscape.settings import Settings
-from soundscape.topics import DEPLOYMENT_LOG, DEPLOYMENTS, LANES, PREDICTIONS
-from soundscape.wire import decode, encode
+from soundscape.topics import DEPLOYMENT_LOG, DEPLOYMENTS
+from soundscape.wire import decode
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +31,6 @@ RECONCILE_S = 1.0
 """Seconds between two looks at what Triton serves."""
 PROBE_S = 10.0
 """Seconds after which a model that nobody asked is probed; one that answers clips without a failure needs none."""
-WAIT_S = 180.0
-"""Seconds that a deployment waits for the workers and for its probe clips."""
 
 
 class Seen(NamedTuple):
@@ -135,60 +126,8 @@ class Deployer:
 
         Raises Unavailable that names who did not within WAIT_S; the deployment stands all the same.
         """
-        deadline = time.monotonic() + WAIT_S
-        while missing := behind(self._settings, state.site, state.generation):
-            if time.monotonic() > deadline:
-                raise Unavailable(f"Generation {state.generation} is committed, but {', '.join(missing)} did not report it.")
-            time.sleep(0.2)
-        consumer = new_consumer(self._settings)
-        try:
-            self._answer_probes(consumer, state, deadline)
-        finally:
-            consumer.close()
+        confirm(self._settings, self._producer, state)
         self._step(state.site, state.generation, "answered", state.champion.name, "a probe clip in each lane")
-
-    def _answer_probes(self, consumer: Any, state: SiteDeployed, deadline: float) -> None:
-        from kafka import TopicPartition
-
-        with broker_errors():
-            parts = [TopicPartition(PREDICTIONS.name, p) for p in range(PREDICTIONS.partitions)]
-            consumer.assign(parts)
-            consumer.seek_to_end(*parts)
-            for part in parts:
-                consumer.position(part)
-            waiting = {self._probe(lane, state.site): lane for lane in LANES}
-            while waiting:
-                if time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"Generation {state.generation} is committed, but the {' and '.join(waiting.values())} lane has not answered "
-                        "its probe clip yet; `soundscape status` says what it waits for."
-                    )
-                for records in consumer.poll(200).values():
-                    for record in records:
-                        answer = decode(ClipAnalysed, record.headers, record.value)
-                        if answer.generation >= state.generation:
-                            waiting.pop(str(answer.clip_id), None)
-
-    def _probe(self, lane: str, site: str) -> str:
-        """Publish a quiet clip that is counted nowhere; returns its id."""
-        noise = np.random.default_rng(0).normal(0.0, 0.01, int(WINDOW_S * SAMPLE_RATE)).astype(np.float32)
-        body, now, stream = encode_ogg(noise), datetime.now(UTC), f"probe-{lane}"
-        digest = sha256(body)
-        kind = ClipRecorded if lane == "live" else MinuteRecorded
-        event = kind.model_validate(
-            {
-                "clip_id": clip_id(site, stream, now, digest),
-                "site": site,
-                "stream": stream,
-                "sha256": digest,
-                "recorded_at": now,
-                "published_at": now,
-                "probe": True,
-                "audio": body,
-            }
-        )
-        publish(self._producer, LANES[lane].name, encode(event))
-        return str(event.clip_id)
 
     # Reconciling
 
