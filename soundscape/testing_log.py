@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -141,25 +141,18 @@ def flowing(settings: Settings, bodies: list[bytes], count: int, name: str) -> I
     Each is acknowledged before the next is sent, whatever the broker does meanwhile; every third goes to the bulk lane.
     """
     ids: list[str] = []
-    trouble: list[Exception] = []
     started = datetime.now(UTC)
 
     def send() -> None:
-        try:
-            with Log(settings) as log:
-                for n in range(count):
-                    lane: Lane = "bulk" if n % 3 == 0 else "live"
-                    moment = started + timedelta(milliseconds=n)
-                    ids.append(log.send(clip(bodies[n % len(bodies)], stream=f"{name}-{n % 24}", lane=lane, recorded_at=moment)))
-        except Exception as error:  # raised in the test's own thread below
-            trouble.append(error)
+        with Log(settings) as log:
+            for n in range(count):
+                lane: Lane = "bulk" if n % 3 == 0 else "live"
+                moment = started + timedelta(milliseconds=n)
+                ids.append(log.send(clip(bodies[n % len(bodies)], stream=f"{name}-{n % 24}", lane=lane, recorded_at=moment)))
 
-    thread = threading.Thread(target=send, name="clips")
-    thread.start()
-    try:
-        wait_for(lambda: trouble or len(ids) >= count // 10, "the first clips", 60.0)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        wait_for(lambda: sending.done() or len(ids) >= count // 10, "the first clips")
         yield ids
-    finally:
-        thread.join()
-    assert not trouble, trouble
+        sending.result()
     assert len(set(ids)) == count

@@ -33,17 +33,15 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    @property
-    def _rpc(self) -> Any:
-        transport = SupervisorTransport(None, None, f"unix://{socket_path(self.settings)}")
-        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
-
     def call(self, method: str, *arguments: Any) -> Any:
         """One remote call. Raises Unavailable if supervisord does not answer; a Fault passes."""
+        transport = SupervisorTransport(None, None, f"unix://{socket_path(self.settings)}")
         try:
-            return getattr(self._rpc, method)(*arguments)
+            return getattr(ServerProxy("http://127.0.0.1", transport=transport).supervisor, method)(*arguments)
         except (OSError, HTTPException) as error:
             raise Unavailable("The supervisor does not answer; run `soundscape up`.") from error
+        finally:
+            transport.close()
 
     def alive(self) -> bool:
         """Whether it answers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,13 +12,10 @@ from consumers.audit import recount
 from consumers.board import Store, new_redis
 from consumers.effects import Changes
 from soundscape import testing
-from soundscape.audio import sha256
 from soundscape.board import OFFSETS, clip_key, latest_key
 from soundscape.errors import Reason
-from soundscape.events import ClipRecorded
-from soundscape.kafka import new_producer, say
 from soundscape.testing import Stack, wait_for
-from soundscape.topics import CLIPS
+from soundscape.testing_log import Log, clip
 
 
 @pytest.fixture
@@ -29,15 +25,8 @@ def redis(stack: Stack) -> Iterator[Any]:
     client.close()
 
 
-def _send(stack: Stack, site: str) -> str:
-    body = testing.ogg()
-    clip = ClipRecorded(
-        clip_id=uuid4(), site=site, stream=f"tour {uuid4()}", sha256=sha256(body), published_at=datetime.now(UTC), audio=body
-    )
-    producer = new_producer(stack.settings)
-    say(producer, CLIPS, clip)
-    producer.close()
-    return str(clip.clip_id)
+def _send(log: Log, site: str) -> str:
+    return log.send(clip(testing.ogg(), site=site, stream=f"tour {uuid4()}"))
 
 
 def test_effects_and_offset_are_written_together_or_not_at_all(redis: Any) -> None:
@@ -63,37 +52,37 @@ def test_effects_and_offset_are_written_together_or_not_at_all(redis: Any) -> No
         redis.delete(clip_key(part), latest_key(part), f"test-counts:{part}:frog", f"test-counts:{part}:owl")
 
 
-def test_an_emptied_redis_rebuilds_itself(stack: Stack, redis: Any) -> None:
-    clip = _send(stack, "test")
-    before = wait_for(lambda: redis.hget(clip_key(clip), "predicted"), "the clip's answer on the board")
+def test_an_emptied_redis_rebuilds_itself(stack: Stack, log: Log, redis: Any) -> None:
+    sent = _send(log, "test")
+    before = wait_for(lambda: redis.hget(clip_key(sent), "predicted"), "the clip's answer on the board")
     redis.flushall()
-    after = wait_for(lambda: redis.hgetall(clip_key(clip)).get("predicted"), "the same after Redis was emptied")
+    after = wait_for(lambda: redis.hgetall(clip_key(sent)).get("predicted"), "the same after Redis was emptied")
     assert after == before
     counted, twice, _ = recount(stack.settings, 60.0)
     assert (counted.lost, twice) == ((), [])
 
 
-def test_a_count_that_is_wrong_is_found_by_the_audit(stack: Stack, redis: Any) -> None:
-    clip = _send(stack, "test")
-    wait_for(lambda: redis.hget(clip_key(clip), "predicted"), "the clip's answer on the board")
-    redis.sadd("counts:test:2026-01-01T00:nightjar", clip)
+def test_a_count_that_is_wrong_is_found_by_the_audit(stack: Stack, log: Log, redis: Any) -> None:
+    sent = _send(log, "test")
+    wait_for(lambda: redis.hget(clip_key(sent), "predicted"), "the clip's answer on the board")
+    redis.sadd("counts:test:2026-01-01T00:nightjar", sent)
     try:
         _, twice, _ = recount(stack.settings, 60.0)
-        assert [line.partition(":")[0] for line in twice] == [clip]
+        assert [line.partition(":")[0] for line in twice] == [sent]
         assert stack.run("audit", check=False).returncode == 1
     finally:
         redis.delete("counts:test:2026-01-01T00:nightjar")
     assert stack.run("audit").returncode == 0
 
 
-def test_a_clip_without_a_release_dies_and_comes_back_once_there_is_one(stack: Stack, redis: Any) -> None:
+def test_a_clip_without_a_release_dies_and_comes_back_once_there_is_one(stack: Stack, log: Log, redis: Any) -> None:
     site = f"later-{uuid4().hex[:8]}"
-    clip = _send(stack, site)
-    wait_for(lambda: redis.hget(clip_key(clip), "dead"), "the clip's dead letter on the board")
-    assert redis.hget(clip_key(clip), "reason") == Reason.NO_RELEASE
-    assert clip in stack.run("deadletters", "list", "--site", site).stdout
+    sent = _send(log, site)
+    wait_for(lambda: redis.hget(clip_key(sent), "dead"), "the clip's dead letter on the board")
+    assert redis.hget(clip_key(sent), "reason") == Reason.NO_RELEASE
+    assert sent in stack.run("deadletters", "list", "--site", site).stdout
     stack.run("deploy", "tones", "--site", site)
-    assert "1 clip was sent again" in stack.run("deadletters", "replay", clip).stdout
-    wait_for(lambda: redis.hget(clip_key(clip), "predicted"), "its answer on the board")
-    assert clip not in stack.run("deadletters", "list", "--site", site).stdout
+    assert "1 clip was sent again" in stack.run("deadletters", "replay", sent).stdout
+    wait_for(lambda: redis.hget(clip_key(sent), "predicted"), "its answer on the board")
+    assert sent not in stack.run("deadletters", "list", "--site", site).stdout
     assert stack.audit()["lost"] == 0

@@ -9,25 +9,19 @@ from uuid import uuid4
 
 from consumers.audit import recount
 from soundscape import testing
-from soundscape.audio import sha256
 from soundscape.errors import Invalid, Reason
-from soundscape.events import MinuteRecorded, Place
+from soundscape.events import Place
 from soundscape.kafka import new_producer, publish, say
 from soundscape.testing import Stack, wait_for
+from soundscape.testing_log import clip
 from soundscape.topics import DEAD_LETTERS, RECORDINGS
 from soundscape.wire import dead_letter, encode
 
 
-def _minute(name: str, body: bytes) -> MinuteRecorded:
-    return MinuteRecorded(
-        clip_id=uuid4(), site="test", stream="REC", recorder="REC", file_name=name, sha256=sha256(body),
-        published_at=datetime.now(UTC), audio=body,
-    )  # fmt: skip
-
-
 def test_an_answer_has_a_row_every_five_seconds_and_stands_above_a_refusal(stack: Stack) -> None:
     stem = f"REC_{uuid4().hex}"
-    event = _minute(f"{stem}.ogg", testing.ogg(seconds=15.0, hertz=2000.0))
+    body = testing.ogg(seconds=15.0, hertz=2000.0)
+    event = clip(body, stream="REC", recorder="REC", file_name=f"{stem}.ogg", lane="bulk", recorded_at=datetime.now(UTC))
     answer, refusal = stack.settings.online_output / f"{stem}.csv", stack.settings.online_output / f"{stem}.error.json"
     producer = new_producer(stack.settings)
     sent = encode(event)

@@ -1,0 +1,115 @@
+"""Kill -9 of each kind of process while clips flow on both lanes: in the end none is lost and none is counted twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import pytest
+
+from soundscape.testing import Stack, ogg, wait_for
+from soundscape.testing_log import flowing
+from soundscape.topics import LANES
+
+CLIPS = 300
+CORE = ["analyse-live-0", "analyse-bulk-0", "kafka", "triton", "gateway", "board"]
+"""Killed one after the other in the plain run; the rest in `make test-all`."""
+REST = ["redis", "deployer", "watcher", "results", "prometheus", "mlflow"]
+
+
+def pid_of(stack: Stack, name: str) -> int:
+    """The pid of a supervised process, waited for."""
+    return int(wait_for(lambda: stack.status()[name]["pid"], f"{name} to run"))
+
+
+def kill(pid: int) -> None:
+    """Kill -9, and wait until it is gone."""
+    process = psutil.Process(pid)
+    process.kill()
+    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, f"the end of {pid}")
+
+
+def whole_again(stack: Stack) -> None:
+    """Every process is healthy."""
+
+    def sick() -> dict[str, Any]:
+        return {name: row for name, row in stack.status().items() if not row["healthy"]}
+
+    wait_for(lambda: not sick(), "every process to be healthy again", 180.0)
+
+
+def bodies() -> list[bytes]:
+    """Clips of each tone."""
+    return [ogg(5.0, hertz) for hertz in (500.0, 2000.0, 8000.0)]
+
+
+def audited(stack: Stack, before: dict[str, int], more: int) -> None:
+    """Everything that was accepted since is predicted; nothing is lost, nothing counted twice."""
+    found = stack.audit()
+    assert (found["lost"], found["twice"]) == (0, 0), found
+    assert found["accepted"] == before["accepted"] + more
+    assert found["predicted"] + found["dead"] == found["accepted"]
+    assert found["predicted"] >= before["predicted"] + more
+
+
+def test_the_core_is_killed_process_by_process(stack: Stack) -> None:
+    """Workers of both lanes, broker, model server, gateway and board, one after the other under one flow."""
+    before = stack.audit()
+    with flowing(stack.settings, bodies(), CLIPS, "core") as ids:
+        killed = []
+        for n, name in enumerate(CORE):
+            wait_for(lambda n=n: len(ids) >= CLIPS * (n + 1) // (len(CORE) + 2), "the flow to go on", 120.0)  # type: ignore[misc]
+            killed.append((name, pid := pid_of(stack, name)))
+            kill(pid)
+    whole_again(stack)
+    assert all(pid_of(stack, name) != pid for name, pid in killed), "each was started again"
+    audited(stack, before, CLIPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*CORE, *REST])
+def test_one_process_is_killed(stack: Stack, name: str) -> None:
+    """Alone, in the middle of the flow."""
+    before = stack.audit()
+    with flowing(stack.settings, bodies(), CLIPS, f"one-{name}") as ids:
+        pid = pid_of(stack, name)
+        wait_for(lambda: len(ids) >= CLIPS // 3, "the flow", 60.0)
+        kill(pid)
+    wait_for(lambda: stack.status()[name]["pid"] not in (None, pid), f"{name} to be started again")
+    whole_again(stack)
+    audited(stack, before, CLIPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lane", LANES)
+def test_decoding_children_are_killed(stack: Stack, lane: str) -> None:
+    """Each child of a lane's worker as it comes: other clips' children live, and a clip that was in their hands is tried again."""
+    before = stack.audit()
+    worker = psutil.Process(pid_of(stack, f"analyse-{lane}-0"))
+    with flowing(stack.settings, bodies(), CLIPS, f"children-{lane}") as ids:
+        for goal in range(CLIPS // 8, CLIPS, CLIPS // 8):
+            wait_for(lambda goal=goal: len(ids) >= goal, "the flow", 60.0)  # type: ignore[misc]
+            kill(wait_for(lambda: decoders(worker), "a decoding child")[0].pid)
+    assert worker.is_running()
+    whole_again(stack)
+    audited(stack, before, CLIPS)
+
+
+def decoders(worker: psutil.Process) -> list[psutil.Process]:
+    """A worker's decoding children, without Python's helper processes."""
+    return [one for one in worker.children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+
+
+@pytest.mark.slow
+def test_the_supervisor_is_killed_and_up_brings_all_back(stack: Stack) -> None:
+    """Its orphans are found and ended; the clips that flowed meanwhile are answered by their successors."""
+    before = stack.audit()
+    orphans = {row["pid"] for row in stack.status().values()}
+    with flowing(stack.settings, bodies(), CLIPS, "supervisor") as ids:
+        wait_for(lambda: len(ids) >= CLIPS // 3, "the flow", 60.0)
+        kill(int((stack.settings.state / "supervisord.pid").read_text()))
+        assert all(psutil.pid_exists(pid) for pid in orphans), "its children live on"
+        stack.run("up")
+    assert not orphans & {row["pid"] for row in stack.status().values()}
+    whole_again(stack)
+    audited(stack, before, CLIPS)
