@@ -1,0 +1,124 @@
+"""The commands of learning: prepare, train, score."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from soundscape.settings import get_settings
+
+if TYPE_CHECKING:
+    from trainer import store
+    from trainer.prepare import Report
+
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+
+
+@click.command()
+@click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
+def prepare(data: Path) -> None:
+    """Check every file, split by recording, and store what a model sees; goes on where an earlier run stopped."""
+    prepared, report = _prepare(data)
+    _show(report)
+    from trainer.tracking import tracked
+
+    with tracked(get_settings(), prepared.folder, f"prepare {prepared.folder.name}", click.echo) as tracking:
+        tracking.tags({"data_digest": prepared.digest, "feature_fingerprint": prepared.spec.fingerprint, "data": data.name})
+        tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
+        tracking.metrics({"data.left_out": len(report.left_out)})
+        tracking.artifact(prepared.folder / "report.json", "prepare")
+    click.echo(prepared.folder)
+
+
+@click.command()
+@click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
+@click.option("--model", default="small", show_default=True, help="small or efficientnet_b0.")
+@click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training itself.")
+@click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
+@click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
+def train(data: Path, model: str, minutes: float, name: str | None, again: bool) -> None:
+    """Train a model and make a release of it; its name is the last line."""
+    from trainer.learn import Plan
+    from trainer.models import build
+    from trainer.train import train as run
+
+    build(model, 2)  # a wrong name is said before the work
+    prepared, report = _prepare(data)
+    release = run(get_settings(), prepared, report, Plan(model=model, minutes=minutes), name, again, click.echo)
+    _show_metrics(release.release.metrics)
+    click.echo(release.release.name)
+
+
+@click.command()
+@click.option("--data", required=True, type=FOLDER, help="Folder with soundscape_labels.csv, taxonomy.csv and train_soundscapes/.")
+@click.option("--answers", required=True, type=click.Path(path_type=Path), help="Folder of STEM.csv files, or JSON lines.")
+@click.option("--learnt-from", type=FOLDER, help="Data that the rivals learn from; --data itself unless given.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def score(data: Path, answers: Path, learnt_from: Path | None, as_json: bool) -> None:
+    """Score answers against a folder's truth: macro ROC-AUC and mAP, species by species, and beside simple rivals."""
+    import json
+
+    from trainer.scoring import Told, scored
+
+    quiet = (lambda _: None) if as_json else click.echo
+    found = scored(data, answers, learnt_from or data, get_settings().root / "datasets", quiet)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        Told(found).show()
+
+
+def _prepare(data: Path) -> tuple[store.Prepared, Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from trainer.prepare import prepare as run
+
+    columns = (TextColumn("Hearing every file"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        return run(data, get_settings().root / "datasets", bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("role", "sounds", "windows of 5 s", "minutes", title="Prepared")
+    for role, one in report.counts.items():
+        table.add_row(role, str(one["sounds"]), str(one["windows"]), f"{one['seconds'] / 60:.1f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{report.placed} clips are kept out of training because they are heard in labelled soundscapes.")
+    if report.unseen:
+        console.print(f"No training clip of: {', '.join(report.unseen)}.")
+    if report.cut:
+        console.print(f"Only the first minute was taken of {len(report.cut)} longer sounds.")
+    if report.left_out:
+        left = Table("left out", "reason", "", title=f"{len(report.left_out)} left out (all in report.json)")
+        for gone in report.left_out[:20]:
+            left.add_row(gone.name, gone.reason, gone.detail)
+        console.print(left)
+
+
+def _show_metrics(metrics: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def cell(found: dict[str, Any], what: str) -> str:
+        if found[what] is None:
+            return "-"
+        between = found.get(f"{what}_interval")
+        return f"{found[what]:.3f}" + (f" ({between[0]:.3f} to {between[1]:.3f})" if between else "")
+
+    table = Table("judged on", "macro ROC-AUC", "macro mAP", "species", "rows", title="How well it hears (95 % over recordings)")
+    for name, found in metrics.items():
+        if name in ("validation", "soundscapes"):
+            parts = {name: found, **{f"  {taxon}": one for taxon, one in found["by_taxon"].items()}}
+            parts |= {f"  rival: {rival}": one for rival, one in found.get("rivals", {}).items()}
+            for part, one in parts.items():
+                table.add_row(part, cell(one, "auc"), cell(one, "mean_ap"), str(one["classes"]), str(one["rows"]))
+    Console(width=None if sys.stdout.isatty() else 110).print(table)

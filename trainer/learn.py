@@ -1,0 +1,225 @@
+"""The training loop: composed windows in, averaged weights out, within a given time; stops and goes on at any epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, IterableDataset
+
+from trainer import evaluate, store
+from trainer.mixing import Mixer, Recipe, Source
+from trainer.models import build
+
+EPOCHS = 20
+"""Parts of the time given: each ends with a look at the validation clips and a checkpoint."""
+LOOKED_AT = 400
+"""Validation windows looked at after an epoch; the evaluation at the end takes all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a training run, besides the data."""
+
+    model: str
+    minutes: float
+    batch: int = 32
+    rate: float = 3e-3
+    decay: float = 0.02
+    """AdamW's weight decay."""
+    average: float = 0.99
+    """Of the weights' running average: about the last 100 steps count."""
+    smoothing: float = 0.01
+    """Truth is this and 1 minus this: composed labels are right, but not that right."""
+    clip: float = 2.0
+    """Norm at which gradients are cut."""
+    seed: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+class Stream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
+    """Composed batches without end, made in a process of their own: windows float16, truth and weight float32."""
+
+    def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
+        self._folder, self._plan, self._seed = folder, plan, seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self._seed, worker.id if worker else 0])
+        prepared = store.load(self._folder)
+        for window, truth, weight in mixer_of(prepared, store.TRAIN, rng, self._plan.recipe).batches(self._plan.batch):
+            yield torch.from_numpy(window.astype(np.float16)), torch.from_numpy(truth), torch.from_numpy(weight)
+
+
+def mixer_of(prepared: store.Prepared, role: str, rng: np.random.Generator, recipe: Recipe) -> Mixer:
+    """A mixer of a role's clips, over the unlabelled soundscapes where there are any."""
+    column = {label: n for n, label in enumerate(prepared.labels)}
+    clips = [Source(prepared.decibels(item), tuple(column[label] for label in item.labels)) for item in prepared.of(role)]
+    beds = [prepared.decibels(item) for item in prepared.of(store.BED)]
+    return Mixer(clips, beds, len(column), rng, recipe, prepared.spec)
+
+
+class Learner:
+    """One training run; `state` and `restore` carry it over a kill."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        random.seed(plan.seed)
+        torch.manual_seed(plan.seed)
+        self.prepared, self.plan = store.load(folder), plan
+        self.net = build(plan.model, len(self.prepared.labels)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True)  # type: ignore[no-untyped-call]
+        self._optimizer = torch.optim.AdamW(self.net.parameters(), lr=plan.rate, weight_decay=plan.decay)
+        self.elapsed, self.steps, self.epoch = 0.0, 0, 0
+        self._half: bool | None = None
+        self._begun = False
+        self._batches: Iterator[tuple[Tensor, Tensor, Tensor]] | None = None
+
+    @property
+    def budget(self) -> float:
+        """Seconds of training in all."""
+        return self.plan.minutes * 60
+
+    @property
+    def done(self) -> bool:
+        """Whether the time is spent."""
+        return self.elapsed >= self.budget
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is needed to go on."""
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "progress": (self.elapsed, self.steps, self.epoch),
+            "data": self.prepared.digest,
+            "plan": asdict(self.plan),
+        }
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go on from a state; False, and nothing is changed, if it belongs to other data or another plan."""
+        if state["data"] != self.prepared.digest or state["plan"] != asdict(self.plan):
+            return False
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.elapsed, self.steps, self.epoch = state["progress"]
+        return True
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train for a part of the time, then look at the validation clips; the epoch's metrics."""
+        batches, end = self._stream(), min(self.budget, (self.epoch + 1) * self.budget / EPOCHS)
+        first: list[tuple[Tensor, Tensor, Tensor]] = [next(batches)] if not self._begun else []  # its making is not training
+        self._begun = True
+        losses: list[float] = []
+        windows, began = 0, time.monotonic()
+        self.net.train()
+        while self.elapsed < end or not losses:
+            window, truth, weight = first.pop() if first else next(batches)
+            losses.append(self._step(window.float(), truth, weight))
+            windows += len(window)
+            now = time.monotonic()
+            self.elapsed, began = self.elapsed + now - began, now
+            self.steps += 1
+        taken = windows / max(1e-9, self.budget / EPOCHS)
+        self.epoch += 1
+        found = self._look()
+        return {
+            "epoch": self.epoch, "step": self.steps, "elapsed_s": round(self.elapsed, 1), "loss": float(np.mean(losses)),
+            "windows_per_s": taken, "rate": self._rate(), **found,
+        }  # fmt: skip
+
+    def _stream(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        if self._batches is None:
+            workers = max(1, len(os.sched_getaffinity(0)) - 1)
+            seed = int(np.random.default_rng([self.plan.seed, self.steps]).integers(2**31))  # after a kill not the same again
+            loader = DataLoader(
+                Stream(self.prepared.folder, self.plan, seed),
+                batch_size=None,
+                num_workers=min(workers, 4),
+                prefetch_factor=4,
+                multiprocessing_context="spawn",
+                worker_init_fn=_one_thread,
+            )
+            self._batches = iter(loader)
+        return self._batches
+
+    def close(self) -> None:
+        """End the processes that compose."""
+        self._batches, self._begun = None, False
+
+    def _rate(self) -> float:
+        done = min(1.0, self.elapsed / self.budget)
+        return self.plan.rate * min(1.0, done / 0.05 + 0.02) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+
+    def _step(self, window: Tensor, truth: Tensor, weight: Tensor) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate()
+        if self._half is None:
+            self._half = _half_is_faster(self.net, window)
+        with self._precision():
+            logits = self.net(window).float()
+        wanted = truth * (1 - 2 * self.plan.smoothing) + self.plan.smoothing
+        loss = (nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * weight).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
+        self._optimizer.step()
+        self.average.update_parameters(self.net)
+        return float(loss.item())
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast("cpu", torch.bfloat16) if self._half else contextlib.nullcontext()
+
+    def _look(self) -> dict[str, float]:
+        items = self.prepared.of(store.VALIDATION)
+        if not items:
+            return {}
+        chosen = np.random.default_rng(0).permutation(len(items))[:LOOKED_AT]
+        some = [items[n] for n in sorted(chosen)]
+        windows = np.concatenate([self.prepared.windows(item)[:2] for item in some])[:LOOKED_AT]
+        truth, _ = self.prepared.truth(some)
+        keep = np.concatenate([np.arange(len(self.prepared.windows(item))) < 2 for item in some])
+        found = evaluate.score(truth[keep][:LOOKED_AT], predict(self.average, windows), None)
+        return {} if found.auc is None or found.mean_ap is None else {"validation_auc": found.auc, "validation_map": found.mean_ap}
+
+
+def predict(net: nn.Module, windows: np.ndarray[Any, np.dtype[np.float32]], batch: int = 32) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Logits (windows, labels) of a network, float32, in evaluation mode and full precision."""
+    net.eval()
+    with torch.inference_mode():
+        parts = [net(torch.from_numpy(windows[n : n + batch])).numpy() for n in range(0, len(windows), batch)]
+    return np.concatenate(parts)
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _half_is_faster(net: nn.Module, window: Tensor) -> bool:
+    """Whether this processor runs the network faster in bfloat16; processors without it only emulate it."""
+
+    def took(half: bool) -> float:
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                net(window).float().mean().backward()
+            times.append(time.process_time() - began)
+        return min(times)
+
+    buffers = {name: value.clone() for name, value in net.named_buffers()}
+    faster = took(True) < took(False)
+    for name, value in net.named_buffers():
+        value.copy_(buffers[name])
+    return faster

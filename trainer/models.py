@@ -1,0 +1,69 @@
+"""The networks: log-mel windows in, one logit a label out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from soundscape.errors import Invalid, Reason
+
+
+def _block(inner: int, outer: int, stride: int | tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inner, outer, 3, stride, 1, bias=False), nn.BatchNorm2d(outer), nn.ReLU())
+
+
+def _along(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
+    """A step along time; 2-D with a height of 1, which every quantizer knows."""
+    return nn.Sequential(nn.Conv2d(inner, outer, (1, 5), (1, stride), (0, 2), bias=False), nn.BatchNorm2d(outer), nn.ReLU())
+
+
+class Small(nn.Module):
+    """Five convolutions over bands and time, then three along time on the mean and maximum over bands.
+
+    The maximum keeps a narrow call that noise in other bands would drown; the steps along time hear rhythm. 0.9 M parameters at
+    width 24.
+    """
+
+    def __init__(self, labels: int, width: int = 24) -> None:
+        super().__init__()
+        a, b, c, d = width, 2 * width, 3 * width + 8, 5 * width + 8
+        self.stem = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, a, 5, 2, 2, bias=False), nn.BatchNorm2d(a), nn.ReLU())
+        self.bands = nn.Sequential(_block(a, b, 2), _block(b, c, (2, 1)), _block(c, d, 2))
+        self.time = nn.Sequential(_along(2 * d, 160), _along(160, 160, 2), _along(160, 160))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(320, labels))
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Logits (batch, labels) of windows (batch, n_mels, frames)."""
+        x = self.bands(self.stem(window.unsqueeze(1)))
+        x = self.time(torch.cat([x.mean(2, keepdim=True), x.amax(2, keepdim=True)], 1))
+        out: Tensor = self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
+        return out
+
+
+class EfficientNetB0(nn.Module):
+    """torchvision's EfficientNet-B0 with one input channel, from random weights."""
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        from torchvision.models import efficientnet_b0
+
+        self.net = efficientnet_b0(num_classes=labels)
+        self.net.features[0][0] = nn.Conv2d(1, 32, 3, 2, 1, bias=False)
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Logits (batch, labels) of windows (batch, n_mels, frames)."""
+        out: Tensor = self.net(window.unsqueeze(1))
+        return out
+
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b0": EfficientNetB0}
+"""By the name that `--model` takes."""
+
+
+def build(name: str, labels: int) -> nn.Module:
+    """A network by name. Raises Invalid if there is none of that name."""
+    if name not in MODELS:
+        raise Invalid(Reason.BAD_REQUEST, f"There is no model {name!r}; there are {', '.join(MODELS)}.")
+    return MODELS[name](labels)

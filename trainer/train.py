@@ -1,0 +1,131 @@
+"""From a data folder to a registered release, step by step; each step goes on where an interrupted one stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from soundscape.errors import Invalid
+from soundscape.release import LoadedRelease, load_release
+from soundscape.settings import Settings
+from trainer import store
+from trainer.learn import EPOCHS, Plan
+from trainer.prepare import Report
+
+LICENCE = "Own weights; trained on {source} only, whose recordings keep their licences"
+
+
+def train(
+    settings: Settings, prepared: store.Prepared, report: Report, plan: Plan, name: str | None, again: bool, say: Callable[[str], None]
+) -> LoadedRelease:
+    """Train by plan and make a release of it; one that the same data and plan have already made is used again.
+
+    Raises Invalid if `name` is another release's, Broken if the training or the export fails.
+    """
+    run = run_name(prepared, plan)
+    release_name = name or run
+    folder = settings.releases / release_name
+    if (made := _made(folder, prepared, plan, release_name)) is not None and not again:
+        say("The same data and plan have made this release already; --again trains anew.")
+        return made
+    home = prepared.folder / "models" / run
+    if again and home.exists():
+        home.rename(home.with_name(f"{run}.{time.time_ns()}"))
+    from trainer.ray_run import STATE, fit
+    from trainer.tracking import git_commit, tracked
+
+    commit = git_commit()
+    with tracked(settings, prepared.folder, release_name, say, home / "mlflow_run.txt") as tracking:
+        tracking.params({**_flat(asdict(plan)), "labels": len(prepared.labels), "train_clips": len(prepared.of(store.TRAIN))})
+        tracking.tags({"git_commit": commit, "data_digest": prepared.digest, "feature_fingerprint": prepared.spec.fingerprint,
+                       "data": str(prepared.source.name), "release": release_name})  # fmt: skip
+        if (prepared.folder / "report.json").is_file():
+            tracking.artifact(prepared.folder / "report.json", "prepare")
+        tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
+
+        def on_epoch(found: dict[str, Any]) -> None:
+            left = max(0.0, plan.minutes * 60 - found["elapsed_s"])
+            line = (
+                f"epoch {found['epoch']:2d}/{EPOCHS}: loss {found['loss']:.4f}, {found['windows_per_s']:.0f} windows/s, {left:.0f} s left"
+            )
+            if "validation_auc" in found:
+                line += f"; validation AUC {found['validation_auc']:.3f}, mAP {found['validation_map']:.3f}"
+            say(line)
+            tracking.metrics({key: value for key, value in found.items() if key != "epoch"}, step=int(found["epoch"]))
+
+        clips = len(prepared.of(store.TRAIN))
+        say(f"Training {plan.model} for {plan.minutes:g} min on {clips} clips of {len(prepared.labels)} species ...")
+        checkpoint = fit(prepared.folder, run, plan, settings.ray_address, on_epoch)
+        net, training = _trained(checkpoint / STATE, prepared, plan)
+        from trainer.package import package
+
+        licence = LICENCE.format(source=prepared.source.name)
+        release = package(prepared, net, plan.model, folder, release_name, say, commit, tracking.run_id, licence, training)
+        served = folder / release.release.members[0].file
+        tracking.metrics(_numbers(release.release.metrics))
+        tracking.artifact(folder / "release.json", "release")
+        version = tracking.register(served, _registered_as(prepared), {"release": release_name, "digest": release.digest})
+        if version:
+            say(f"Registered in MLflow as {_registered_as(prepared)} version {version} (alias candidate).")
+    return release
+
+
+def run_name(prepared: store.Prepared, plan: Plan) -> str:
+    """Data, model and a digest of all that decides the outcome: the same for the same."""
+    digest = hashlib.sha256(f"{prepared.digest}{json.dumps(asdict(plan), sort_keys=True)}".encode()).hexdigest()
+    return f"{prepared.folder.name.rpartition('-')[0]}-{plan.model}-{digest[:8]}"
+
+
+def _made(folder: Path, prepared: store.Prepared, plan: Plan, name: str) -> LoadedRelease | None:
+    if not (folder / "release.json").is_file():
+        return None
+    try:
+        found = load_release(folder)
+    except Invalid:
+        return None  # cut off while it was written, or changed: made again
+    same = found.release.data_digest == prepared.digest and found.release.metrics.get("training", {}).get("plan") == _plan(plan)
+    if not same:
+        from soundscape.errors import Reason
+
+        raise Invalid(Reason.BAD_REQUEST, f"There is another release named {name}; choose another --name or remove {folder}.")
+    return found
+
+
+def _trained(state: Path, prepared: store.Prepared, plan: Plan) -> tuple[Any, dict[str, Any]]:
+    import torch
+
+    from trainer.learn import Learner
+
+    learner = Learner(prepared.folder, plan)
+    learner.restore(torch.load(state, weights_only=False))
+    training = {"plan": _plan(plan), "epochs": learner.epoch, "steps": learner.steps, "seconds": round(learner.elapsed, 1)}
+    return learner.average.module, training
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
+    return plain
+
+
+def _registered_as(prepared: store.Prepared) -> str:
+    return prepared.folder.name.rpartition("-")[0]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return out
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value)
+        for key, value in _flat(metrics).items()
+        if isinstance(value, (int, float)) and not key.startswith("training.plan")
+    }
