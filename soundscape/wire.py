@@ -62,11 +62,14 @@ def decode(kind: type[E], headers: Iterable[tuple[str, bytes]] | Mapping[str, by
         fields[kind.BODY] = value or b""
         if "content_type" in kind.model_fields and "content-type" in named:
             fields["content_type"] = named["content-type"]
-        return kind.model_validate(fields)
+        event = kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
         raise Invalid(Reason.MALFORMED_EVENT, f"{kind.TYPE} does not hold at {where}: {first['msg']}.") from error
+    if event.event_id() != named.get(PREFIX + "id"):
+        raise Invalid(Reason.WRONG_IDENTITY, f"The record's ce_id is {named.get(PREFIX + 'id')!r}, its event's {event.event_id()!r}.")
+    return event
 
 
 def texts(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes]) -> dict[str, str]:
