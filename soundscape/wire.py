@@ -47,7 +47,8 @@ def encode(event: Event) -> Message:
 def decode(kind: type[E], headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes], value: bytes | None) -> E:
     """The event of a record. Unknown extensions pass.
 
-    Raises Invalid: unknown-event for another type or version, malformed-event for a body or attribute that does not hold.
+    Raises Invalid: unknown-event for another type or version, malformed-event for a body or attribute that does not hold,
+    wrong-identity for a record whose id is not its event's.
     """
     named = texts(headers)
     said = named.get(PREFIX + "type")
