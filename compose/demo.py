@@ -79,8 +79,7 @@ def _stay(story: Story) -> int:
 
 def _end(story: Story, settings: Settings, code: int, keep: bool) -> None:
     """Stop everything unless it is kept; a second Ctrl-C leaves nothing running either."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if keep and code == 0:
             story.say("The stack is left running; `soundscape down` ends it.")
@@ -92,6 +91,8 @@ def _end(story: Story, settings: Settings, code: int, keep: bool) -> None:
         story.console.print(f"[dim]The whole demo took {story.elapsed:.0f} s; all was said to {story.log_path} too.[/]", highlight=False)
     finally:
         story.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 __all__ = ["demo"]

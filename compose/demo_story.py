@@ -51,12 +51,13 @@ class Running:
             reader.start()
 
     def _read(self, pipe: IO[str], into: list[str]) -> None:
-        for line in pipe:
-            into.append(line.rstrip("\n"))
-            self._log.write(line)
-            self._log.flush()
-            if self._shown and line.strip():
-                self._console.print(f"    [dim]{escape(line.rstrip())}[/]", soft_wrap=True, highlight=False)
+        with pipe:
+            for line in pipe:
+                into.append(line.rstrip("\n"))
+                self._log.write(line)
+                self._log.flush()
+                if self._shown and line.strip():
+                    self._console.print(f"    [dim]{escape(line.rstrip())}[/]", soft_wrap=True, highlight=False)
 
     def alive(self) -> bool:
         """Whether it still runs."""
