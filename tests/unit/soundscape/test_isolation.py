@@ -1,0 +1,61 @@
+"""What happens in a child stays in a child: it may die, hang or take all memory, and the next one works."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from soundscape import isolation
+from soundscape.audio import decode
+from soundscape.errors import Invalid, Reason
+from soundscape.isolation import MEMORY_BYTES, ChildPool
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[ChildPool]:
+    """A pool of one child, so that its successor is seen to work."""
+    pool = ChildPool(1)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("work", "argument"),
+    [(os._exit, 3), (signal.raise_signal, signal.SIGKILL), (signal.raise_signal, signal.SIGSEGV), (bytearray, 2 * MEMORY_BYTES)],
+    ids=["exit", "killed", "crashed", "memory"],
+)
+async def test_a_child_that_dies_fails_its_own_task_only(children: ChildPool, work: Callable[[Any], Any], argument: Any) -> None:
+    """The task is a dead letter's; the next task is answered by another child."""
+    with pytest.raises(Invalid) as refused:
+        await children.run(work, argument)
+    assert refused.value.reason is Reason.DECODER_DIED
+    assert await children.run(math.sqrt, 9.0) == 3.0
+
+
+async def test_a_child_that_hangs_is_ended(children: ChildPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the limit, with its own reason."""
+    monkeypatch.setattr(isolation, "LIMIT_S", 0.5)
+    with pytest.raises(Invalid) as refused:
+        await children.run(time.sleep, 3600)
+    assert refused.value.reason is Reason.DECODER_DIED
+    assert await children.run(math.sqrt, 9.0) == 3.0
+
+
+async def test_what_the_work_raises_arrives(children: ChildPool) -> None:
+    """With the reason that the decoder gave."""
+    with pytest.raises(Invalid) as refused:
+        await children.run(decode, b"no sound")
+    assert refused.value.reason is Reason.NOT_AUDIO
+    with pytest.raises(ZeroDivisionError):
+        await children.run(divmod, 1, 0)
+
+
+async def test_work_happens_in_another_process(children: ChildPool) -> None:
+    """Not in a thread of this one."""
+    assert await children.run(os.getpid) != os.getpid()
