@@ -62,6 +62,7 @@ class ModelServer:
 
     def __init__(self, settings: Settings) -> None:
         self._client = triton.InferenceServerClient(settings.address(Port.TRITON_GRPC))
+        self._repository = settings.model_repository
         self._probes = ThreadPoolExecutor(PROBES)
 
     def live(self) -> bool:
@@ -82,6 +83,8 @@ class ModelServer:
     def load(self, name: str) -> None:
         """Load a model, also one that is loaded: that brings dead instances back. Raises Unavailable, or Invalid with Triton's word."""
         try:
+            # Triton passes over a model that has not changed since it was loaded, dead instances or not.
+            os.utime(self._repository / name / "1" / "model.py")
             self._client.load_model(name, client_timeout=LOAD_S)
         except InferenceServerException as error:
             if not self.live():

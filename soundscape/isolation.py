@@ -6,7 +6,9 @@ import asyncio
 import multiprocessing
 import resource
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from threading import Thread
 from typing import ParamSpec, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -22,32 +24,71 @@ MEMORY_BYTES = 3 * 1024**3
 """Data segment of one child: 3 minutes at 384 kHz and 16 channels pass through in blocks, far below."""
 
 
+STARTS = 3
+"""Children that may die idle, one after the other, before their task is blamed."""
+
+
 class ChildPool:
-    """A pool of child processes. A child that dies fails its own task only, and is replaced."""
+    """A pool of child processes. A child that dies fails its own task only, and is replaced.
+
+    Each child is a pool of its own: in pebble's, children share locks, and one killed while it waits for work (as when the kernel
+    runs out of memory) leaves the others waiting for ever, or spoils the pool.
+    """
 
     def __init__(self, children: int, warm_up: Callable[[], object] | None = None) -> None:
-        self._pool = ProcessPool(
-            max_workers=children, initializer=_enter, initargs=(warm_up,), context=multiprocessing.get_context("spawn")
-        )
+        self._warm_up = warm_up
+        self._free: asyncio.Queue[ProcessPool] = asyncio.Queue()
+        self._all: set[ProcessPool] = set()
+        for _ in range(children):
+            self._free.put_nowait(self._new())
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The work's result, from a child.
 
         Raises what the work raises, and Invalid (decoder-died) if the child died, ran out of memory, or took longer than LIMIT_S.
         """
-        future = self._pool.schedule(work, args=list(args), kwargs=dict(kwargs), timeout=LIMIT_S)
-        try:
-            result: T = await asyncio.wrap_future(future)
-        except (ProcessExpired, MemoryError) as error:
-            raise Invalid(Reason.DECODER_DIED, "The file killed the process that decoded it; it is kept for a look.") from error
-        except FutureTimeout as error:
-            raise Invalid(Reason.DECODER_DIED, f"The file took longer than {LIMIT_S:.0f} s to decode; it is kept for a look.") from error
-        return result
+        for _ in range(STARTS):
+            pool = await self._free.get()
+            try:
+                if not pool.active:  # its child was killed while it had nothing to do
+                    pool = self._replaced(pool)
+                future = pool.schedule(work, args=list(args), kwargs=dict(kwargs), timeout=LIMIT_S)
+                result: T = await asyncio.wrap_future(future)
+            except BrokenExecutor:  # killed before it began
+                pool = self._replaced(pool)
+            except ProcessExpired as error:
+                pool = self._replaced(pool)
+                raise Invalid(Reason.DECODER_DIED, "The file killed the process that decoded it; it is kept for a look.") from error
+            except MemoryError as error:
+                raise Invalid(Reason.DECODER_DIED, "The file took all the memory of its decoder; it is kept for a look.") from error
+            except FutureTimeout as error:
+                what = f"The file took longer than {LIMIT_S:.0f} s to decode; it is kept for a look."
+                raise Invalid(Reason.DECODER_DIED, what) from error
+            else:
+                return result
+            finally:
+                self._free.put_nowait(pool)
+        raise Invalid(Reason.DECODER_DIED, f"{STARTS} decoders were killed before they could begin; the clip is kept.")
 
     def close(self) -> None:
         """End the children."""
-        self._pool.stop()
-        self._pool.join()
+        for pool in self._all:
+            pool.stop()
+        for pool in self._all:
+            pool.join()
+
+    def _new(self) -> ProcessPool:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPool(max_workers=1, initializer=_enter, initargs=(self._warm_up,), context=context)
+        self._all.add(pool)
+        assert pool.active, "asking starts its child"
+        return pool
+
+    def _replaced(self, pool: ProcessPool) -> ProcessPool:
+        self._all.discard(pool)
+        pool.stop()
+        Thread(target=pool.join, name="end of a decoder", daemon=True).start()  # it waits for threads that tick
+        return self._new()
 
 
 def _enter(warm_up: Callable[[], object] | None) -> None:

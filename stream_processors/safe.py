@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Place
@@ -51,7 +52,7 @@ class Processor:
         """Answer one record, or make it a dead letter; return when the broker has acknowledged either."""
         received = time.time()
         CLIPS_IN.labels("analyse", self._lane).inc()
-        with IN_FLIGHT.labels(self._lane).track_inprogress():
+        with IN_FLIGHT.labels(self._lane).track_inprogress(), self._forgotten(place):
             try:
                 message = encode(await self._answered(place, headers, value, received))
                 topic = PREDICTIONS.name
@@ -111,19 +112,23 @@ class Processor:
                     what = f"Model {model} has not answered its own probe for {self._sick_limit_s:.0f} s; the clip is sent when it does."
                     raise Invalid(Reason.MODEL_UNAVAILABLE, what)
                 await asyncio.sleep(PROBE_EVERY_S)
+            self._sick_since.pop(model, None)  # well for a moment is well: a clip that kills it again is not its sickness
             state, _ = self._sites.champion(clip.site)
             return await self._analyser.answer(clip, place, received, found, state, loaded)
+
+    @contextmanager
+    def _forgotten(self, place: Place) -> Iterator[None]:
+        """Whatever becomes of a clip, also one that is taken away: it waits no more."""
+        try:
+            yield
+        finally:
+            self._waits.pop(place, None)
+            WAITING.labels(self._lane).set(len(self._waits) > 0)
 
     async def _wait(self, place: Place, why: str, attempt: int) -> None:
         self._waits[place] = why
         WAITING.labels(self._lane).set(1)
-        try:
-            await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-        except asyncio.CancelledError:
-            self._waits.pop(place, None)
-            raise
-        finally:
-            WAITING.labels(self._lane).set(len(self._waits) > 0)
+        await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
 
     async def _persist(self, place: Place, topic: str, message: Message) -> None:
         """Publish until the broker has acknowledged."""
@@ -133,8 +138,6 @@ class Processor:
             except Unavailable as error:
                 await self._wait(place, str(error), attempt)
             else:
-                self._waits.pop(place, None)
-                WAITING.labels(self._lane).set(len(self._waits) > 0)
                 return
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import httpx
 import numpy as np
@@ -24,6 +27,29 @@ def killer() -> bytes:
     out = io.BytesIO()
     np.save(out, KILLER)
     return out.getvalue()
+
+
+@contextmanager
+def hunting(worker: psutil.Process, pause_s: float) -> Iterator[list[int]]:
+    """Kills the decoding children of a worker, each as it is seen, with pauses; yields the pids so far."""
+    stop, killed = threading.Event(), list[int]()
+
+    def hunt() -> None:
+        while not stop.wait(pause_s):
+            for child in worker.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if child.pid not in killed and "spawn_main" in " ".join(child.cmdline()):
+                        child.kill()
+                        killed.append(child.pid)
+                        break
+
+    with ThreadPoolExecutor(1) as pool:
+        hunter = pool.submit(hunt)
+        try:
+            yield killed
+        finally:
+            stop.set()
+        hunter.result()
 
 
 def test_an_input_that_kills_the_model_becomes_a_dead_letter(stack: Stack, log: Log) -> None:
@@ -64,25 +90,9 @@ def test_the_same_over_http(stack: Stack) -> None:
 def test_a_decoder_that_is_killed_again_and_again_takes_nobody_with_it(stack: Stack, log: Log) -> None:
     """Whatever child of the live worker appears is killed for a while; every clip ends, most are answered, the worker lives."""
     worker = psutil.Process(stack.status()["analyse-live-0"]["pid"])
-    stop, killed = threading.Event(), []
-
-    def hunt() -> None:
-        while not stop.is_set():
-            for child in worker.children(recursive=True):
-                if "spawn_main" in " ".join(child.cmdline()):
-                    child.kill()
-                    killed.append(child.pid)
-                    break
-            stop.wait(0.7)
-
-    hunter = threading.Thread(target=hunt)
-    hunter.start()
-    try:
+    with hunting(worker, 0.7) as killed:
         ids = [log.send(clip(ogg(5.0, 2000.0 + n), stream=f"hunted-{n % 4}")) for n in range(40)]
         wait_for(lambda: len(killed) >= 5, "five children to be killed")
-    finally:
-        stop.set()
-        hunter.join()
     later = [log.send(clip(ogg(5.0, 500.0 + n), stream=f"hunted-{n % 4}")) for n in range(8)]
     for one in later:
         assert log.prediction(one, 60.0).detections
@@ -106,23 +116,9 @@ def test_a_clip_that_kills_every_decoder_dies_of_it(stack: Stack, log: Log) -> N
     worker = psutil.Process(stack.status()["analyse-live-0"]["pid"])
     first = log.send(clip(ogg(5.0, 2000.0), stream=before))
     assert log.prediction(first).detections
-    stop = threading.Event()
-
-    def hunt() -> None:
-        while not stop.is_set():
-            for child in worker.children(recursive=True):
-                if "spawn_main" in " ".join(child.cmdline()):
-                    child.kill()
-            stop.wait(0.02)
-
-    hunter = threading.Thread(target=hunt)
-    hunter.start()
-    try:
+    with hunting(worker, 0.02):
         event = clip(ogg(5.0, 2002.0), stream=hunted)
         died, _ = log.death(log.send(event), 120.0)
-    finally:
-        stop.set()
-        hunter.join()
     assert (died.reason, died.original) == ("decoder-died", event.audio)
     assert log.prediction(log.send(clip(ogg(5.0, 2004.0), stream=after))).detections
     assert httpx.get(f"{stack.settings.url(Port.LIVE)}/healthz", timeout=5.0).json()["healthy"]

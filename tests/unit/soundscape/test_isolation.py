@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
@@ -36,6 +37,34 @@ async def test_a_child_that_dies_fails_its_own_task_only(children: ChildPool, wo
         await children.run(work, argument)
     assert refused.value.reason is Reason.DECODER_DIED
     assert await children.run(math.sqrt, 9.0) == 3.0
+
+
+async def test_a_child_that_is_killed_while_idle_is_replaced(children: ChildPool) -> None:
+    """Again and again: no task is blamed, none waits for a lock that the dead one held."""
+    for _ in range(3):
+        pid = await children.run(os.getpid)
+        os.kill(pid, signal.SIGKILL)
+        assert await children.run(os.getpid) != pid
+
+
+async def test_an_idle_child_takes_no_other_with_it() -> None:
+    """Two children, of which one is killed whichever waits for work."""
+    pool = ChildPool(2)
+    try:
+        first, second = await asyncio.gather(pool.run(_pid_after_a_while), pool.run(_pid_after_a_while))
+        assert first != second
+        os.kill(first, signal.SIGKILL)
+        assert second in await asyncio.gather(pool.run(_pid_after_a_while), pool.run(_pid_after_a_while))
+        os.kill(second, signal.SIGKILL)
+        assert await asyncio.gather(*(pool.run(math.sqrt, 4.0) for _ in range(6))) == [2.0] * 6
+    finally:
+        pool.close()
+
+
+def _pid_after_a_while() -> int:
+    """Slow enough that the other child takes the next task."""
+    time.sleep(0.3)
+    return os.getpid()
 
 
 async def test_a_child_that_hangs_is_ended(children: ChildPool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,115 @@
+"""From members' scores to an answer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from soundscape.features import LOG_MEL
+from soundscape.release import WEEKS, week_of
+from stream_processors.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, listing
+
+if TYPE_CHECKING:
+    from tests.unit.stream_processors.conftest import Make
+
+MAY = datetime(2026, 5, 10, tzinfo=UTC)
+
+
+def scores(*rows: list[float]) -> np.ndarray:  # type: ignore[type-arg]
+    """float32 (windows, outputs)."""
+    return np.array(rows, np.float32)
+
+
+def test_a_label_is_averaged_over_the_members_that_know_it(release_of: Make) -> None:
+    """By weight; who does not know a label has no say, and the order of a member's outputs is its own."""
+    loaded = release_of({"own": (["c", "a"], 3.0, LOG_MEL), "birdnet": (["a", "b"], 1.0, LOG_MEL)})
+    found = fuse(loaded, {"own": scores([0.9, 0.8]), "birdnet": scores([0.4, 0.5])}, [False], None)
+    np.testing.assert_allclose(found.scores, [[(3 * 0.8 + 0.4) / 4, 0.5, 0.9]], rtol=1e-6)
+    assert found.weights is None and found.scores.dtype == np.float32
+
+
+def test_a_member_that_is_left_out_takes_its_weight_with_it(release_of: Make) -> None:
+    """The others are averaged among themselves; a label that nobody present knows scores 0."""
+    loaded = release_of({"own": (["c", "a"], 3.0, LOG_MEL), "birdnet": (["a", "b"], 1.0, LOG_MEL)})
+    found = fuse(loaded, {"birdnet": scores([0.4, 0.5])}, [False], None)
+    np.testing.assert_allclose(found.scores, [[0.4, 0.5, 0.0]], rtol=1e-6)
+
+
+def test_a_silent_window_names_nothing(release_of: Make) -> None:
+    """Whatever the models say of it."""
+    loaded = release_of()
+    found = fuse(loaded, {"one": scores([0.9, 0.9], [0.9, 0.9])}, [True, False], None)
+    assert found.scores[0].tolist() == [0.0, 0.0] and found.scores[1].min() > 0.8
+    assert [(one.label, one.start_s) for one in detect(loaded, found)] == [("a", 5.0), ("b", 5.0)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8), st.floats(0.1, 9))
+def test_a_fused_score_lies_between_its_members(release_of: Make, pairs: list[tuple[float, float]], weight: float) -> None:
+    """An average never leaves their range, and stays a probability."""
+    loaded = release_of({"one": (["a", "b"], weight, LOG_MEL), "two": (["a", "b"], 1.0, LOG_MEL)})
+    one = np.array([[a, a] for a, _ in pairs], np.float32)
+    two = np.array([[b, b] for _, b in pairs], np.float32)
+    found = fuse(loaded, {"one": one, "two": two}, [False] * len(pairs), None).scores
+    assert (found >= np.minimum(one, two) - 1e-5).all() and (found <= np.maximum(one, two) + 1e-5).all()
+    assert found.min() >= 0.0 and found.max() <= 1.0
+
+
+def test_the_prior_lowers_and_never_hides(release_of: Make) -> None:
+    """A label that place and week make unlikely keeps its row, its own score, and its detection with both numbers."""
+    prior = np.ones((WEEKS, 2), np.float32)
+    prior[week_of(10, 5), 0] = 0.25
+    loaded = release_of(prior=prior)
+    found = fuse(loaded, {"one": scores([0.8, 0.6])}, [False], MAY)
+    np.testing.assert_allclose(found.scores, [[0.2, 0.6]], rtol=1e-6)
+    np.testing.assert_allclose(found.unweighted, [[0.8, 0.6]], rtol=1e-6)
+    heard = {one.label: one for one in detect(loaded, found)}
+    assert (heard["a"].confidence, heard["a"].unweighted) == (0.2, 0.8)
+    assert [one.label for one in detect(loaded, found)] == ["b", "a"], "most confident first"
+    listed = listing(loaded, found, {"one": scores([0.8, 0.6])}, [False])
+    assert listed.weights == (0.25, 1.0) and listed.windows[0].scores == (0.2, 0.6)
+    assert listed.windows[0].members == {"one": {"a": 0.8, "b": 0.6}}
+
+
+def test_without_a_date_the_years_highest_prior_stands(release_of: Make) -> None:
+    """Nothing is lowered on a guess."""
+    prior = np.full((WEEKS, 2), 0.1, np.float32)
+    prior[7, 0] = 0.9
+    found = fuse(release_of(prior=prior), {"one": scores([1.0, 1.0])}, [False], None)
+    np.testing.assert_allclose(found.scores, [[0.9, 0.1]], rtol=1e-6)
+
+
+def test_detections_merge_consecutive_windows(release_of: Make) -> None:
+    """A run is one detection with its highest score; a gap makes two; a label's own threshold counts."""
+    loaded = release_of(thresholds={"b": 0.9})
+    rows = scores([0.6, 0.8], [0.7, 0.8], [0.1, 0.95], [0.5, 0.8])
+    found = detect(loaded, fuse(loaded, {"one": rows}, [False] * 4, None))
+    assert {(one.label, one.start_s, one.end_s, one.confidence, one.threshold) for one in found} == {
+        ("a", 0.0, 10.0, 0.7, 0.5),
+        ("a", 15.0, 20.0, 0.5, 0.5),
+        ("b", 10.0, 15.0, 0.95, 0.9),
+    }
+    assert found[0].names.es == "Ñ b" and found[0].names.scientific == "S b"
+
+
+@pytest.mark.parametrize("labels", [DENSE_LABELS, DENSE_LABELS + 1])
+def test_many_labels_are_listed_by_their_floor(release_of: Make, labels: int) -> None:
+    """Up to DENSE_LABELS all are listed; beyond, those that reach the floor in some window, with the floor stated."""
+    names = [f"s{n:04d}" for n in range(labels)]
+    loaded = release_of({"one": (names, 1.0, LOG_MEL)})
+    rows = np.full((2, labels), SCORE_FLOOR / 2, np.float32)
+    rows[0, 3], rows[1, 5] = 0.7, SCORE_FLOOR * 2
+    found = Fused(rows, rows, None)
+    listed = listing(loaded, found, {"one": rows}, [False, False])
+    if labels <= DENSE_LABELS:
+        assert listed.labels == tuple(names) and listed.score_floor == 0.0
+    else:
+        assert listed.labels == ("s0003", "s0005") and listed.score_floor == SCORE_FLOOR
+        assert [window.scores for window in listed.windows] == [(0.7, 0.0005), (0.0005, 0.002)]
+    assert [(window.start_s, window.end_s) for window in listed.windows] == [(0.0, 5.0), (5.0, 10.0)]
+    assert len(listed.windows[0].members["one"]) == 5 and listed.windows[0].members["one"]["s0003"] == 0.7

@@ -1,0 +1,390 @@
+"""What becomes of one record, whatever it holds and whatever is away: by fakes of Triton, deployments and broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pytest
+
+from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.events import ClipAnalysed, ClipDied, Place, ReleaseRef, SiteDeployed
+from soundscape.features import LOG_MEL, FeatureSpec
+from soundscape.isolation import ChildPool
+from soundscape.release import LoadedRelease
+from soundscape.testing import ogg
+from soundscape.testing_log import clip
+from soundscape.wire import Message, decode, encode, revived
+from stream_processors import analyse, safe
+from stream_processors.analyse import Analyser
+from stream_processors.safe import POISON_FAILURES, Processor
+from stream_processors.sites import Sites
+from stream_processors.triton import ModelFailed, Triton
+
+if TYPE_CHECKING:
+    from tests.unit.stream_processors.conftest import Make
+
+PLACE = Place(topic="clips", partition=3, offset=41)
+Say = Callable[[], None]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries follow each other at once."""
+    monkeypatch.setattr(safe, "RETRY_S", (0.0,))
+    monkeypatch.setattr(safe, "PROBE_EVERY_S", 0.0)
+    monkeypatch.setattr(analyse, "LATE_S", 0.05)
+
+
+class FakeTriton:
+    """Answers 0.9 for every label, unless a script says otherwise; counts what it was asked."""
+
+    def __init__(self, labels: int = 2) -> None:
+        self.labels = labels
+        self.script: list[Exception | None] = []
+        """What the next inferences raise; None answers. The last one repeats."""
+        self.sick: list[bool] = []
+        """What the next probes say; the last one repeats. Healthy where there is none."""
+        self.asked: list[tuple[str, int, int]] = []
+        """(model, windows, priority) of each inference."""
+        self.probes = 0
+        self.late: set[str] = set()
+        self._again = asyncio.Event()
+
+    async def asked_times(self, count: int) -> None:
+        """Return when it was asked so often."""
+        while len(self.asked) < count:
+            self._again.clear()
+            await self._again.wait()
+
+    async def infer(self, model: str, batch: np.ndarray, priority: int) -> np.ndarray:  # type: ignore[type-arg]
+        """As the adapter's."""
+        self.asked.append((model, len(batch), priority))
+        self._again.set()
+        if model in self.late:
+            await asyncio.Event().wait()
+        error = (self.script.pop(0) if len(self.script) > 1 else self.script[0]) if self.script else None
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+        return np.full((len(batch), self.labels), 0.9, np.float32)
+
+    async def healthy(self, model: str, shape: tuple[int, ...]) -> bool:
+        """As the adapter's."""
+        self.probes += 1
+        await asyncio.sleep(0)
+        return not ((self.sick.pop(0) if len(self.sick) > 1 else self.sick[0]) if self.sick else False)
+
+
+class FakeSites:
+    """One site, `test`."""
+
+    def __init__(self, loaded: LoadedRelease) -> None:
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.generation, self.loaded = 1, loaded
+
+    def champion(self, site: str) -> tuple[SiteDeployed, LoadedRelease]:
+        """As the real one."""
+        if site != "test":
+            raise Invalid(Reason.NO_RELEASE, f"No release is deployed for site {site!r}.")
+        ref = ReleaseRef(name=self.loaded.release.name, digest=self.loaded.digest)
+        at = datetime.now(UTC)
+        return SiteDeployed(site="test", generation=self.generation, champion=ref, reason="", actor="test", at=at), self.loaded
+
+
+class InPlace:
+    """Children that are this process."""
+
+    async def run(self, work: Any, *args: Any) -> Any:
+        """The work's result."""
+        return work(*args)
+
+
+class Lane:
+    """A processor with everything around it in memory."""
+
+    def __init__(self, loaded: LoadedRelease, lane: str = "live", sick_limit_s: float = 60.0) -> None:
+        self.triton, self.sites, self.children = FakeTriton(len(loaded.label_names)), FakeSites(loaded), InPlace()
+        self.published: list[tuple[str, Message]] = []
+        self.broker: list[Exception | None] = []
+        """What the next publications raise."""
+        triton, sites = cast(Triton, self.triton), cast(Sites, self.sites)
+        analyser = Analyser(lane, triton, cast(ChildPool, self.children))
+        self.processor = Processor(lane, analyser, triton, sites, self._publish, sick_limit_s)
+
+    async def _publish(self, topic: str, message: Message) -> None:
+        error = self.broker.pop(0) if self.broker else None
+        if error is not None:
+            raise error
+        self.published.append((topic, message))
+
+    def safe(self, message: Message) -> Awaitable[None]:
+        """One record."""
+        return self.processor.safe(PLACE, message.key, message.headers, message.value)
+
+    @property
+    def answers(self) -> list[ClipAnalysed]:
+        """What went to `predictions`."""
+        return [decode(ClipAnalysed, sent.headers, sent.value) for topic, sent in self.published if topic == "predictions"]
+
+    @property
+    def deaths(self) -> list[ClipDied]:
+        """What went to `dead-letters`."""
+        return [decode(ClipDied, sent.headers, sent.value) for topic, sent in self.published if topic == "dead-letters"]
+
+
+def record(**fields: Any) -> Message:
+    """A clip's record."""
+    return encode(clip(ogg(10.0, 2000.0), **fields))
+
+
+@pytest.fixture
+def lane(release_of: Make) -> Iterator[Lane]:
+    """The live lane, with one member."""
+    yield Lane(release_of())
+
+
+async def test_a_clip_becomes_one_prediction(lane: Lane) -> None:
+    """With its place on the log, its release and its generation; asked of the model at the lane's priority."""
+    await lane.safe(record(tour_id="t", latitude=6.76))
+    (answer,) = lane.answers
+    assert not lane.deaths and answer.place == PLACE and (answer.release, answer.generation) == ("r1", 1)
+    assert (answer.tour_id, answer.latitude, len(answer.windows)) == ("t", 6.76, 2)
+    assert [(windows, priority) for _, windows, priority in lane.triton.asked] == [(2, 1)]
+
+
+async def test_the_bulk_lane_asks_for_little_at_a_time(release_of: Make) -> None:
+    """Four windows a request, at the lower priority."""
+    bulk = Lane(release_of(), "bulk")
+    await bulk.safe(encode(clip(ogg(30.0, 2000.0), lane="bulk")))
+    assert [(windows, priority) for _, windows, priority in bulk.triton.asked] == [(4, 2), (2, 2)]
+    assert len(bulk.answers[0].windows) == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "body", "reason"),
+    [
+        ({}, b"no sound", Reason.NOT_AUDIO),
+        ({}, b"", Reason.EMPTY),
+        ({"site": "elsewhere"}, ogg(5.0, 2000.0), Reason.NO_RELEASE),
+        ({"content_type": "application/x-npy", "feature_fingerprint": "0" * 16}, b"x", Reason.UNKNOWN_FEATURES),
+    ],
+)
+async def test_what_will_never_work_becomes_a_dead_letter(lane: Lane, fields: dict[str, str], body: bytes, reason: Reason) -> None:
+    """At once, with its bytes, key and headers unchanged: it can be brought back as it was."""
+    sent = encode(clip(body, **fields))
+    await lane.safe(sent)
+    (died,) = lane.deaths
+    assert (died.reason, died.original, died.topic, died.partition, died.offset) == (reason, body, "clips", 3, 41)
+    assert not lane.answers and not lane.triton.asked
+    letter = lane.published[0][1]
+    assert revived(letter.headers, letter.value) == sent
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "reason"),
+    [
+        ("ce_type", b"org.elsilencio.clip.recorded.v2", Reason.UNKNOWN_EVENT),
+        ("ce_latitude", b"north", Reason.MALFORMED_EVENT),
+        ("ce_site", b"another", Reason.WRONG_IDENTITY),
+        ("ce_sha256", b"0" * 64, Reason.WRONG_IDENTITY),
+    ],
+)
+async def test_a_record_that_is_no_clip(lane: Lane, header: str, value: bytes, reason: Reason) -> None:
+    """It decodes inside: nothing escapes, nothing is dropped."""
+    if header == "ce_site":
+        lane.sites.champion = lambda site: FakeSites.champion(lane.sites, "test")  # type: ignore[method-assign]
+    sent = record()
+    await lane.safe(sent._replace(headers=list((dict(sent.headers) | {header: value}).items())))
+    assert [died.reason for died in lane.deaths] == [reason]
+
+
+async def test_without_headers_or_value(lane: Lane) -> None:
+    """A tombstone or a stranger's record has its dead letter too, named by its place."""
+    await lane.processor.safe(PLACE, None, [], None)
+    (died,) = lane.deaths
+    assert (died.clip_id, died.reason, died.original) == ("clips:3:41", Reason.UNKNOWN_EVENT, b"")
+
+
+async def test_an_absent_model_server_is_waited_for(lane: Lane) -> None:
+    """However long; meanwhile `waiting` says why, and afterwards nothing."""
+    lane.triton.script = [Unavailable("Triton does not answer")]
+    task = asyncio.ensure_future(lane.safe(record()))
+    await lane.triton.asked_times(50)
+    assert lane.processor.waiting == "Triton does not answer" and not lane.published
+    lane.triton.script = []
+    await task
+    assert len(lane.answers) == 1 and not lane.deaths and lane.processor.waiting == ""
+
+
+async def test_an_absent_broker_is_waited_for(lane: Lane) -> None:
+    """The answer is published until it is acknowledged, a dead letter as well."""
+    lane.broker = [Unavailable("the broker does not take the answer")] * 20
+    await lane.safe(record())
+    assert len(lane.answers) == 1
+    lane.broker = [Unavailable("the broker does not take the answer")] * 20
+    await lane.safe(encode(clip(b"no sound")))
+    assert len(lane.deaths) == 1 and lane.processor.waiting == ""
+
+
+async def test_a_clip_that_fails_on_a_model_that_is_well_is_poison(lane: Lane) -> None:
+    """After five failures alone, each with a probe that succeeded before it; its bytes are kept."""
+    lane.triton.script = [ModelFailed("one-000000000000", "the stub died")]
+    sent = record()
+    await lane.safe(sent)
+    (died,) = lane.deaths
+    assert (died.reason, died.original) == (Reason.POISON, sent.value)
+    assert len(lane.triton.asked) == 1 + POISON_FAILURES, "once beside others, then five times alone"
+
+
+async def test_a_model_that_heals_answers_the_clip(lane: Lane, release_of: Make) -> None:
+    """A failure or two, a probe that fails for a moment: no clip dies of that."""
+    name = lane.sites.loaded.release.members[0].triton_name
+    lane.triton.script = [ModelFailed(name, "the stub died"), ModelFailed(name, "still dead"), None]
+    lane.triton.sick = [True, True, False]
+    await lane.safe(record())
+    assert len(lane.answers) == 1 and not lane.deaths and lane.triton.probes >= 3
+
+
+async def test_a_model_that_stays_sick_sends_its_clips_away(release_of: Make) -> None:
+    """`model-unavailable`, so that the partition goes on; the clip itself is not blamed."""
+    lane = Lane(release_of(), sick_limit_s=0.0)
+    name = lane.sites.loaded.release.members[0].triton_name
+    lane.triton.script, lane.triton.sick = [ModelFailed(name, "the stub died")], [True]
+    await lane.safe(record())
+    assert [died.reason for died in lane.deaths] == [Reason.MODEL_UNAVAILABLE]
+    assert len(lane.triton.asked) == 1
+
+
+async def test_a_clip_that_kills_a_model_again_and_again_is_poison_not_the_models_sickness(
+    release_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time it heals within the limit; together it was sick for much longer."""
+    lane, clock = Lane(release_of(), sick_limit_s=10.0), iter(range(0, 10_000, 4))
+    monkeypatch.setattr(safe.time, "monotonic", lambda: float(next(clock)))
+    name = lane.sites.loaded.release.members[0].triton_name
+    lane.triton.script = [ModelFailed(name, "the stub died")]
+    lane.triton.sick = [True, False] * POISON_FAILURES
+    await lane.safe(record())
+    assert [died.reason for died in lane.deaths] == [Reason.POISON]
+
+
+async def test_neighbours_of_a_poisonous_clip_are_answered(lane: Lane) -> None:
+    """Suspects are tried one at a time, so that no innocent clip is counted among the failures."""
+    name = lane.sites.loaded.release.members[0].triton_name
+    bad = record(stream="bad")
+    running = 0
+
+    async def infer(model: str, batch: np.ndarray, priority: int) -> np.ndarray:  # type: ignore[type-arg]
+        """Dies of the bad clip, and everything beside it with it."""
+        nonlocal running
+        running += 1
+        beside, poisonous = running > 1, float(batch.max()) == 0.0
+        await asyncio.sleep(0)
+        running -= 1
+        if poisonous or (beside and not lane.deaths):
+            raise ModelFailed(name, "the stub died")
+        return np.full((len(batch), 2), 0.9, np.float32)
+
+    lane.triton.infer = infer  # type: ignore[method-assign]
+    silent = encode(clip(_silence(), stream="bad"))
+    await asyncio.gather(lane.safe(silent), *(lane.safe(record(stream=f"good-{n}")) for n in range(6)))
+    assert [died.reason for died in lane.deaths] == [Reason.POISON]
+    assert {answer.stream for answer in lane.answers} == {f"good-{n}" for n in range(6)}
+    assert bad.key == silent.key
+
+
+def _silence() -> bytes:
+    from soundscape.audio import encode_ogg
+
+    return encode_ogg(np.zeros(160_000, np.float32))
+
+
+async def test_a_bug_becomes_a_dead_letter(lane: Lane) -> None:
+    """What escaped would be acknowledged and lost."""
+
+    async def run(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    lane.children.run = run  # type: ignore[method-assign]
+    await lane.safe(record())
+    (died,) = lane.deaths
+    assert died.reason == Reason.POISON and "ZeroDivisionError" in died.detail
+
+
+async def test_cancellation_passes(lane: Lane) -> None:
+    """A rebalance takes the clip away: neither an answer nor a dead letter, and the offset stays."""
+    lane.triton.script = [Unavailable("Triton does not answer")]
+    task = asyncio.ensure_future(lane.safe(record()))
+    await lane.triton.asked_times(3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not lane.published and lane.processor.waiting == ""
+
+
+async def test_a_child_that_dies_is_given_the_clip_again(lane: Lane) -> None:
+    """It may have died for another's sake; three deaths are its own."""
+    deaths = 2
+
+    async def run(work: Any, *args: Any) -> Any:
+        nonlocal deaths
+        if deaths:
+            deaths -= 1
+            raise Invalid(Reason.DECODER_DIED, "The file killed the process that decoded it.")
+        return work(*args)
+
+    lane.children.run = run  # type: ignore[method-assign]
+    await lane.safe(record())
+    assert len(lane.answers) == 1
+    deaths = 3
+    await lane.safe(record(stream="again"))
+    assert [died.reason for died in lane.deaths] == [Reason.DECODER_DIED]
+
+
+async def test_a_promotion_while_a_clip_waits(lane: Lane, release_of: Make) -> None:
+    """It is answered by the release in force when the model server is back, with features computed anew where they differ."""
+    lane.triton.script = [Unavailable("Triton does not answer")]
+    task = asyncio.ensure_future(lane.safe(record()))
+    await lane.triton.asked_times(3)
+    other = FeatureSpec(n_mels=64)
+    lane.sites.loaded, lane.sites.generation = release_of({"new": (["a", "b"], 1.0, other)}, name="r2"), 2
+    lane.triton.script = []
+    await task
+    (answer,) = lane.answers
+    assert (answer.release, answer.generation, answer.feature_fingerprints) == ("r2", 2, (other.fingerprint,))
+
+
+async def test_a_late_member_is_left_out_of_a_live_answer(release_of: Make) -> None:
+    """And named; the bulk lane would wait for it."""
+    loaded = release_of({"one": (["a", "b"], 1.0, LOG_MEL), "slow": (["a", "b"], 1.0, LOG_MEL)})
+    lane = Lane(loaded)
+    lane.triton.late = {loaded.release.members[1].triton_name}
+    await lane.safe(record())
+    (answer,) = lane.answers
+    assert [one.member for one in answer.left_out] == ["slow"] and answer.windows[0].scores == (0.9, 0.9)
+    bulk = Lane(loaded, "bulk")
+    bulk.triton.late = lane.triton.late
+    task = asyncio.ensure_future(bulk.safe(encode(clip(ogg(5.0, 2000.0), lane="bulk"))))
+    done, _ = await asyncio.wait({task}, timeout=0.3)
+    assert not done and not bulk.published
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_uploaded_log_mels_leave_out_the_members_that_hear_sound(release_of: Make, tmp_path: Path) -> None:
+    """The answer says so."""
+    wave = FeatureSpec(kind="waveform", sample_rate=48_000)
+    loaded = release_of({"own": (["a", "b"], 1.0, LOG_MEL), "birdnet": (["a", "b"], 1.0, wave)})
+    lane = Lane(loaded)
+    np.save(tmp_path / "mels.npy", np.full((1, *LOG_MEL.shape), 0.5, np.float16))
+    body = (tmp_path / "mels.npy").read_bytes()
+    await lane.safe(encode(clip(body, content_type="application/x-npy", feature_fingerprint=LOG_MEL.fingerprint)))
+    (answer,) = lane.answers
+    assert [one.member for one in answer.left_out] == ["birdnet"] and [one.label for one in answer.detections] == ["a", "b"]
