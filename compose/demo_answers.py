@@ -6,7 +6,7 @@ import csv
 import io
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -71,7 +71,7 @@ class Answers:
         """The clips that have neither."""
         return [clip for clip in clips if clip not in self.predicted and clip not in self.dead]
 
-    def wait_for(self, clips: Sequence[str], patience_s: float, progress: Any) -> None:
+    def wait_for(self, clips: Sequence[str], patience_s: float, progress: Callable[[int, int], None]) -> None:
         """Wait until each clip has its answer; `progress(answered, all)` is called meanwhile.
 
         Raises Unavailable if none comes for `patience_s`.

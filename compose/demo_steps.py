@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from compose.demo_answers import Answers, Streamed, compare, latencies, names_of, read_streamed, write_rows
-from compose.demo_story import StepFailed, Story
+from compose.demo_story import StepFailed, Story, everything
 from compose.demo_tables import audit_table, heard_table, latency_table, places_table, score_table, species_table
 from compose.local import tools
 from soundscape.answers import csv_path, error_path
@@ -47,7 +48,7 @@ def tell(story: Story, settings: Settings, data: Path | None, minutes: float | N
     """All of it. Raises StepFailed, SoundscapeError, httpx.HTTPError, OSError."""
     home = settings.root / "demo"
     with story.step("Start the stack", "Kafka, Redis, Triton, the workers and the doors, all on this machine"):
-        story.say(story.run("up")[-1])
+        story.say(story.run("up", shown=lambda line: line.rstrip().endswith("…") or " is healthy" in line or "waiting for" in line)[-1])
     bird = _day_one(story, settings)
     with story.step("Make a key", "the gateway lets nobody in without one"):
         key = _key(story)
@@ -58,10 +59,10 @@ def tell(story: Story, settings: Settings, data: Path | None, minutes: float | N
     if data is None:
         with story.step("Grow a synthetic forest", "sound whose truth is exactly known, without a download"):
             arguments = ("--seed", str(SEED), "--clips", str(FOCAL_CLIPS), "--minutes", str(LABELLED_MINUTES))
-            story.say(story.run("forest", "make", str(folder), *arguments)[-1])
+            story.run("forest", "make", str(folder), *arguments, shown=everything)
     budget, model = minutes or (OWN_MINUTES if data else FOREST_MINUTES), () if data else ("--model", FOREST_MODEL)
     with story.step("Train a first model", f"at most {budget:g} minutes of learning; the labelled soundscapes are kept out of it"):
-        release = story.run("train", "--data", str(folder), *model, "--minutes", f"{budget:g}", shown=True)[-1].strip()
+        release = story.run("train", "--data", str(folder), *model, "--minutes", f"{budget:g}", shown=everything)[-1].strip()
     if not (settings.releases / release / RELEASE_FILE).is_file():
         raise StepFailed(f"The training's last line is {release!r}, which is no release in {settings.releases}.")
     with story.step(f"Deploy it to {site}", "both lanes answer by it before this returns"):
@@ -150,8 +151,7 @@ def _stream(
     minutes, tours = home / "stream" / "minutes", home / "stream" / "tours"
     why = f"{RECORDERS} recorders as fast as acknowledged, {TOURS} tours at {TOUR_RATE} times real time, files into the watched folder"
     files: list[str] = []
-    with story.step(f"Stream what the model never heard through {site}", why):
-        answers = Answers(settings)
+    with story.step(f"Stream what the model never heard through {site}", why), closing(Answers(settings)) as answers:
         known = ("--labelled",) if labelled else ()
         recorded = ("--data", str(folder), *known, "--recorders", str(RECORDERS), "--minutes", str(MOST_MINUTES // RECORDERS))
         walked = ("--data", str(folder), *known) if own else ("--seed", str(SEED))
@@ -162,15 +162,16 @@ def _stream(
         )  # fmt: skip
         if bird:
             files = _drop(settings, folder)
+        bar = Bar(story)
         while any(job.alive() for job in jobs):
             answers.poll()
+            bar(len(answers.predicted))
         for job in jobs:
             story.say(story.succeeded(job)[-1])
         streams = {"minutes": read_streamed(minutes), "tours": read_streamed(tours)}
         clips = [clip for one in streams.values() for clip in one.stems]
-        answers.wait_for(clips, PATIENCE_S, Bar(story))
-        _files_answered(story, settings, files)
-        answers.close()
+        answers.wait_for(clips, PATIENCE_S, bar)
+        _files_answered(settings, files)
         story.say(f"{len(clips)} clips: {sum(clip in answers.predicted for clip in clips)} answered, "
                   f"{sum(clip in answers.dead and clip not in answers.predicted for clip in clips)} dead letters.")  # fmt: skip
     return answers, streams, files
@@ -195,7 +196,7 @@ def _put(settings: Settings, name: str, body: bytes) -> str:
     return name
 
 
-def _files_answered(story: Story, settings: Settings, files: list[str]) -> None:
+def _files_answered(settings: Settings, files: list[str]) -> None:
     """Wait until each file has its answer beside the others. Raises StepFailed."""
     def missing() -> list[str]:
         folder = settings.online_output
@@ -214,16 +215,17 @@ class Bar:
     EVERY_S = 5.0
 
     def __init__(self, story: Story) -> None:
-        self._story, self._said_at, self._said = story, float("-inf"), -1
+        self._story, self._said_at = story, float("-inf")
+        self._said: tuple[int, int | None] | None = None
 
-    def __call__(self, done: int, of: int) -> None:
-        """Say it, if it is news."""
+    def __call__(self, done: int, of: int | None = None) -> None:
+        """Say it, if it is news; `of` is how many there will be, once that is known."""
         terminal, now = self._story.console.is_terminal, time.monotonic()
-        if done == self._said or (done < of and now < self._said_at + (0.2 if terminal else self.EVERY_S)):
+        if (done, of) == self._said or (done != of and now < self._said_at + (0.2 if terminal else self.EVERY_S)):
             return
-        self._said, self._said_at = done, now
-        end = "\r" if terminal and done < of else "\n"
-        self._story.console.print(f"   {done} of {of} clips have their answer", end=end, highlight=False)
+        self._said, self._said_at = (done, of), now
+        text = f"   {done} answers so far" if of is None else f"   {done} of {of} clips have their answer"
+        self._story.console.print(f"{text:<50}", end="\r" if terminal and done != of else "\n", highlight=False)
 
 
 def _report(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -22,26 +22,37 @@ STOP_S = 20.0
 """Seconds that a command is given to end when the demo ends."""
 
 
+Shown = Callable[[str], bool]
+"""Which lines of a command are shown as they come."""
+
+
+def everything(_: str) -> bool:
+    """All of them."""
+    return True
+
+
 class StepFailed(Exception):
     """A step could not be done; the message is one sentence."""
 
 
 class Running:
-    """A command that runs, its output going to the log and, if `shown`, to the terminal as it comes."""
+    """A command that runs, its output going to the log and, where `shown`, to the terminal as it comes."""
 
-    def __init__(self, arguments: tuple[str, ...], log: IO[str], console: Console, shown: bool) -> None:
+    def __init__(self, arguments: tuple[str, ...], log: IO[str], console: Console, shown: Shown | None) -> None:
         self.arguments = arguments
         self.lines: list[str] = []
         self.errors: list[str] = []
+        self.told = shown is everything
+        """Whether all that it says was shown already."""
         self._log, self._console, self._shown = log, console, shown
         self._log.write(f"$ soundscape {' '.join(arguments)}\n")
         # A terminal's own progress lines need the terminal itself.
-        self._direct = shown and sys.stderr.isatty()
+        direct = self.told and sys.stderr.isatty()
         self.process = subprocess.Popen(
             [str(tools.VENV / "bin" / "soundscape"), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=None if self._direct else subprocess.PIPE,
+            stderr=None if direct else subprocess.PIPE,
             text=True,
             errors="replace",
         )
@@ -56,7 +67,7 @@ class Running:
                 into.append(line.rstrip("\n"))
                 self._log.write(line)
                 self._log.flush()
-                if self._shown and line.strip():
+                if self._shown and line.strip() and self._shown(line):
                     self._console.print(f"    [dim]{escape(line.rstrip())}[/]", soft_wrap=True, highlight=False)
 
     def alive(self) -> bool:
@@ -117,7 +128,7 @@ class Story:
         """A line below the step; rich markup."""
         self.console.print(f"   {text}", soft_wrap=True, highlight=False)
 
-    def start(self, *arguments: str, shown: bool = False) -> Running:
+    def start(self, *arguments: str, shown: Shown | None = None) -> Running:
         """Start a command of the product."""
         running = Running(arguments, self._log, self.console, shown)
         self._running.append(running)
@@ -129,7 +140,7 @@ class Story:
         code = running.finish()
         return code, running.lines, running.errors
 
-    def run(self, *arguments: str, shown: bool = False) -> list[str]:
+    def run(self, *arguments: str, shown: Shown | None = None) -> list[str]:
         """Run a command that must succeed; its lines. Raises StepFailed."""
         return self.succeeded(self.start(*arguments, shown=shown))
 
@@ -137,7 +148,7 @@ class Story:
         """Wait for a command that must succeed; its lines. Raises StepFailed."""
         code = running.finish()
         if code != 0:
-            for line in [] if running._shown else running.tail():
+            for line in [] if running.told else running.tail():
                 self.say(f"[dim]{escape(line)}[/]")
             raise StepFailed(f"`soundscape {' '.join(running.arguments)}` ended with {code}.")
         return running.lines

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from producers.beds import bed
@@ -178,5 +179,5 @@ def _collect(
         yield from rows
         yield from minutes
 
-    results = list(track(both(), "Growing a synthetic forest", total=total, disable=not progress))
+    results = list(track(both(), "Growing a synthetic forest", total, console=Console(stderr=True), disable=not progress))
     return [one for one in results if isinstance(one, dict)], [one for one in results if isinstance(one, list)]

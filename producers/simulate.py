@@ -23,7 +23,7 @@ from soundscape.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from producers.recordings import Recording, Take
-    from producers.sinks import Sink
+    from producers.sinks import Sent, Sink
 
 TICK_S = 1.0
 """Between two lines of progress, and two looks at a full lane."""
@@ -107,7 +107,17 @@ def simulate(
             write_truth(truth, sink.sent)
     progress.show(len(sink.sent), last=True)
     where = f"written to {folder}" if folder else f"acknowledged by the broker, for site {site}"
-    click.echo(f"{len(sink.sent)} recordings {where} in {progress.elapsed:.1f} s.")
+    click.echo(f"{_counted(sink.sent)} {where} in {progress.elapsed:.1f} s.")
+
+
+def _counted(sent: Sequence[Sent]) -> str:
+    """How many of what, of how many."""
+    kinds = []
+    for tour, what, of in ((False, "minutes", "recorders"), (True, "clips", "tours")):
+        mine = [one.recording for one in sent if one.recording.tour is tour]
+        if mine:
+            kinds.append(f"{len(mine)} {what} of {len({one.stream for one in mine})} {of}")
+    return " and ".join(kinds)
 
 
 def _play(takes: Sequence[Take], rate: float, sink: Sink, progress: Progress, settings: Settings | None) -> None:
