@@ -132,7 +132,7 @@ def _help(command: click.Command) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(names) or "–"
+    return ", ".join(names) or "-"
 
 
 def _entries(group: str) -> list[EntryPoint]:

@@ -39,9 +39,9 @@ def _size(message: Message) -> int:
 def test_a_key_lands_on_the_same_partition_from_both_clients() -> None:
     """The gateway writes with kafka-python, the workers with aiokafka through Faust: a tour must stay one partition."""
     cluster = ClusterMetadata()
-    cluster.partitions_for_topic = lambda topic: set(range(KEYED))  # type: ignore[method-assign]
-    cluster.available_partitions_for_topic = lambda topic: set(range(KEYED))  # type: ignore[method-assign]
-    cluster.topics = lambda *_, **__: {"clips"}  # type: ignore[method-assign]
+    cluster.partitions_for_topic = lambda topic: set(range(KEYED))
+    cluster.available_partitions_for_topic = lambda topic: set(range(KEYED))
+    cluster.topics = lambda *_, **__: {"clips"}
     theirs, random_keys = DefaultPartitioner(), random.Random(7)
     partitioner = KafkaProducer.DEFAULT_CONFIG["partitioner"]
     used = set()

@@ -48,11 +48,12 @@ def _undocumented(tree: ast.Module, inherited: set[str]) -> Iterator[str]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
             if not ast.get_docstring(node):
                 yield node.name
-            for part in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and not part.name.startswith("_"):
-                    explained = ast.get_docstring(part) or (node.bases and part.name in inherited)
-                    if not explained:
-                        yield f"{node.name}.{part.name}"
+            if isinstance(node, ast.ClassDef):
+                for part in node.body:
+                    if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and not part.name.startswith("_"):
+                        explained = ast.get_docstring(part) or (node.bases and part.name in inherited)
+                        if not explained:
+                            yield f"{node.name}.{part.name}"
 
 
 def test_public_things_are_explained(trees: dict[Path, ast.Module]) -> None:

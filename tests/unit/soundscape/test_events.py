@@ -49,7 +49,7 @@ def test_keys_of_the_two_lanes() -> None:
     "changes",
     [
         {"site": ""}, {"site": "a/b"}, {"stream": "a\nb"}, {"file_name": "..\\x"}, {"sha256": "AB" * 32}, {"latitude": 91},
-        {"longitude": -180.1}, {"published_at": datetime(2026, 11, 24)}, {"content_type": "text/html"}, {"lang": "fr"},
+        {"longitude": -180.1}, {"published_at": "2026-11-24T11:30:00"}, {"content_type": "text/html"}, {"lang": "fr"},
         {"unknown": 1}, {"audio": bytes(2_000_001)},
     ],
     ids=lambda changes: next(iter(changes)),

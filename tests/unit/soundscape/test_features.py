@@ -67,7 +67,7 @@ def test_log_mels_are_librosas_decibels_scaled_by_each_windows_peak() -> None:
     wave = scene(10.0)
     wave[:WINDOW] *= 0.05  # the windows differ in level
     mels, power = log_mel(wave), by_librosa(wave)
-    assert (mels.shape, mels.dtype) == ((2, 128, 320), np.float32)
+    assert (mels.shape, str(mels.dtype)) == ((2, 128, 320), "float32")
     for n, window in enumerate(mels):
         expected = 1.0 + decibels(power[:, n * 320 : (n + 1) * 320]) / 80.0
         assert np.abs(window - expected).max() < AGREE_DB / 80.0
@@ -144,7 +144,7 @@ def test_chunks_of_sound_at_another_rate() -> None:
     spec = FeatureSpec(kind="waveform", sample_rate=48_000)
     wave = np.sin(2 * np.pi * 1000 * np.arange(2 * WINDOW) / SAMPLE_RATE).astype(np.float32)
     found = spec.compute(wave)
-    assert (found.shape, found.dtype) == ((2, 2, 144_000), np.float32)
+    assert (found.shape, str(found.dtype)) == ((2, 2, 144_000), "float32")
     t = np.arange(144_000) / 48_000
     for window, chunk, start in ((0, 1, 2.0), (1, 0, 5.0)):
         expected = np.sin(2 * np.pi * 1000 * (t + start))

@@ -36,7 +36,7 @@ def test_a_record_is_a_cloud_event() -> None:
     said = texts(message.headers)
     assert (said["ce_specversion"], said["ce_id"], said["ce_source"]) == ("1.0", str(UUID(int=1)), "/el-silencio")
     assert (said["ce_type"], said["content-type"], message.value) == (ClipRecorded.TYPE, "audio/ogg", b"OggS\xff")
-    assert all(name == "content-type" or name.removeprefix("ce_").isalnum() and name.islower() for name in said)
+    assert all(name == "content-type" or (name.removeprefix("ce_").isalnum() and name.islower()) for name in said)
 
 
 def test_unknown_extensions_pass() -> None:
