@@ -32,7 +32,9 @@ class Small(nn.Module):
         self.stem = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, a, 5, 2, 2, bias=False), nn.BatchNorm2d(a), nn.ReLU())
         self.bands = nn.Sequential(_block(a, b, 2), _block(b, c, (2, 1)), _block(c, d, 2))
         self.time = nn.Sequential(_along(2 * d, 160), _along(160, 160, 2), _along(160, 160))
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(320, labels))
+        last = nn.Linear(320, labels)
+        nn.init.constant_(last.bias, -2.5)  # most species are silent most of the time
+        self.head = nn.Sequential(nn.Dropout(0.2), last)
 
     def forward(self, window: Tensor) -> Tensor:
         """Logits (batch, labels) of windows (batch, n_mels, frames)."""

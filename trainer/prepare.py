@@ -64,9 +64,13 @@ def folder_of(datasets: Path, catalog: Catalog) -> Path:
 
 
 def prepare(
-    data: Path, datasets: Path, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None
+    data: Path,
+    datasets: Path,
+    say: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] | None = None,
+    children: int | None = None,
 ) -> tuple[store.Prepared, Report]:
-    """Prepare a data folder under `datasets`, in as many children as there are cores.
+    """Prepare a data folder under `datasets`, in as many children as there are cores, or in `children`; 0 is this process.
 
     What an earlier, interrupted run has stored is kept. Raises Invalid if the folder does not have the layout, if another
     process is preparing it, or if nothing is left to learn from.
@@ -79,13 +83,17 @@ def prepare(
         (folder / "raw" / "source").symlink_to(catalog.folder)  # the sounds stay where they are
     try:
         with FileLock(folder / "raw" / ".lock", timeout=0):
-            return _prepare(catalog, folder, say, progress)
+            return _prepare(catalog, folder, say, progress, children)
     except Timeout as error:
         raise Invalid(Reason.BAD_REQUEST, f"{folder.name} is being prepared by another process; wait for it.") from error
 
 
 def _prepare(
-    catalog: Catalog, folder: Path, say: Callable[[str], None], progress: Callable[[int, int], None] | None
+    catalog: Catalog,
+    folder: Path,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] | None,
+    children: int | None,
 ) -> tuple[store.Prepared, Report]:
     report = Report(str(catalog.folder), str(folder))
     sides = split(catalog.clips, catalog.placed)
@@ -94,7 +102,7 @@ def _prepare(
         **{f"train_soundscapes/{name}": f"processed/soundscapes/{name}" for name in (*catalog.labelled, *catalog.unlabelled)},
     }
     wanted = {name: str(Path(file).with_suffix(".npy")) for name, file in wanted.items()}
-    heard = asyncio.run(_hear(catalog.folder, folder, wanted, progress))
+    heard = asyncio.run(_hear(catalog.folder, folder, wanted, progress, children))
     items = []
     first_with: dict[str, str] = {}
     by_name = {f"train_audio/{clip.filename}": clip for clip in _merged(catalog, heard)}
@@ -142,7 +150,7 @@ def _merged(catalog: Catalog, heard: dict[str, Heard | LeftOut]) -> Iterable[Cli
 
 
 async def _hear(
-    source: Path, folder: Path, wanted: dict[str, str], progress: Callable[[int, int], None] | None
+    source: Path, folder: Path, wanted: dict[str, str], progress: Callable[[int, int], None] | None, children: int | None
 ) -> dict[str, Heard | LeftOut]:
     """Every sound heard, those of an earlier run from the ledger."""
     ledger = folder / "raw" / "ledger.jsonl"
@@ -160,12 +168,14 @@ async def _hear(
     if not todo:
         return done
     cores = len(os.sched_getaffinity(0))
-    pool, gate = ChildPool(min(cores, -(-len(todo) // FILES_A_CHILD))), asyncio.Semaphore(cores * 4)
+    wish = min(cores, -(-len(todo) // FILES_A_CHILD)) if children is None else children
+    pool, gate = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * 4)
 
     async def one(name: str) -> None:
         async with gate:
             try:
-                heard = await pool.run(listen, source / name, folder / wanted[name])
+                paths = source / name, folder / wanted[name]
+                heard = await pool.run(listen, *paths) if pool else listen(*paths)
             except Invalid as error:
                 done[name] = LeftOut(name, str(error.reason), error.detail)
             else:
@@ -180,7 +190,8 @@ async def _hear(
         try:
             await asyncio.gather(*(one(name) for name in todo))
         finally:
-            pool.close()
+            if pool:
+                pool.close()
     return done
 
 

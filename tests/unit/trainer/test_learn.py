@@ -19,16 +19,16 @@ PLAN = Plan(model="small", minutes=0.02, batch=4)
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> store.Prepared:
     home = tmp_path_factory.mktemp("learn")
-    return prepare(write_folder(home / "data", clips=2, seconds=1.0, minutes=0), home / "datasets", lambda _: None)[0]
+    return prepare(write_folder(home / "data", clips=2, seconds=1.0, minutes=0), home / "datasets", lambda _: None, children=0)[0]
 
 
 def test_a_restored_run_has_the_weights_the_optimizer_and_the_time_of_the_killed_one(prepared: store.Prepared) -> None:
-    killed = Learner(prepared.folder, PLAN)
+    killed = Learner(prepared.folder, PLAN, composers=0)
     killed.run_epoch()
     kept = io.BytesIO()
     torch.save(killed.state(), kept)
     killed.close()
-    again = Learner(prepared.folder, PLAN)
+    again = Learner(prepared.folder, PLAN, composers=0)
     assert again.restore(torch.load(io.BytesIO(kept.getvalue()), weights_only=False))
     assert (again.elapsed, again.steps, again.epoch) == (killed.elapsed, killed.steps, 1)
     for one, other in zip(again.average.parameters(), killed.average.parameters(), strict=True):
@@ -39,8 +39,8 @@ def test_a_restored_run_has_the_weights_the_optimizer_and_the_time_of_the_killed
 
 
 def test_a_checkpoint_of_another_plan_is_not_gone_on_with(prepared: store.Prepared) -> None:
-    learner = Learner(prepared.folder, PLAN)
+    learner = Learner(prepared.folder, PLAN, composers=0)
     before = [parameter.clone() for parameter in learner.net.parameters()]
-    other = Learner(prepared.folder, replace(PLAN, seed=1))
+    other = Learner(prepared.folder, replace(PLAN, seed=1), composers=0)
     assert not learner.restore(other.state())
     assert all(torch.equal(one, now) for one, now in zip(before, learner.net.parameters(), strict=True))

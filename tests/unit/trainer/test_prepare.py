@@ -78,13 +78,13 @@ def test_windows_are_those_that_are_served(prepared: tuple[store.Prepared, Path]
 
 
 def test_it_goes_on_where_it_stopped(source: Path, tmp_path: Path) -> None:
-    first, _ = prepare(source, tmp_path, _quiet)
+    first, _ = prepare(source, tmp_path, _quiet, children=0)
     ledger = first.folder / "raw" / "ledger.jsonl"
     lines = ledger.read_text(encoding="utf-8").splitlines()
     ledger.write_text("\n".join(lines[:4]) + "\n" + lines[4][:20], encoding="utf-8")  # killed while it wrote the fifth
     (first.folder / "dataset.json").unlink()
     stamps = {file: (first.folder / file).stat().st_mtime_ns for file in (item.file for item in first.items)}
-    again, _ = prepare(source, tmp_path, _quiet)
+    again, _ = prepare(source, tmp_path, _quiet, children=0)
     assert again == first
     kept = {json.loads(line)["file"] for line in lines[:4]}
     assert {file for file, stamp in stamps.items() if (first.folder / file).stat().st_mtime_ns == stamp} == kept
@@ -93,9 +93,9 @@ def test_it_goes_on_where_it_stopped(source: Path, tmp_path: Path) -> None:
 def test_a_changed_file_is_heard_again_and_changes_the_digest(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     shutil.copytree(source, folder)
-    before, _ = prepare(folder, tmp_path / "datasets", _quiet)
+    before, _ = prepare(folder, tmp_path / "datasets", _quiet, children=0)
     shutil.copy(folder / "train_audio" / "2" / "XC2001.ogg", folder / "train_audio" / "2" / "XC2002.ogg")
-    after, _ = prepare(folder, tmp_path / "datasets", _quiet)
+    after, _ = prepare(folder, tmp_path / "datasets", _quiet, children=0)
     assert before.digest != after.digest
 
 
@@ -112,4 +112,4 @@ def test_a_folder_with_one_species_left_is_refused(tmp_path: Path) -> None:
     for label in ("2", "abcdef1"):
         shutil.rmtree(folder / "train_audio" / label)
     with pytest.raises(Invalid, match="1 species"):
-        prepare(folder, tmp_path / "datasets", _quiet)
+        prepare(folder, tmp_path / "datasets", _quiet, children=0)
