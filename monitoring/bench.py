@@ -165,7 +165,7 @@ def prepared(settings: Settings, site: str) -> Iterator[str]:
 def soundscape(*arguments: str) -> str:
     """What a command of the product prints. Raises Invalid with its words if it fails."""
     command = [str(Path(sys.executable).parent / "soundscape"), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Invalid(Reason.BAD_REQUEST, done.stderr.strip().removeprefix("soundscape: ") or f"{' '.join(arguments)} failed.")
     return done.stdout

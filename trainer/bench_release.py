@@ -1,4 +1,4 @@
-"""The benchmark's release: an int8 EfficientNet-B0 of 206 classes (BirdCLEF 2025's number) with random weights; it costs, it hears nothing."""
+"""The benchmark's release: an int8 EfficientNet-B0 of 206 classes (as BirdCLEF 2025) with random weights; it costs, it hears nothing."""
 
 from __future__ import annotations
 
