@@ -8,6 +8,8 @@ import resource
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from functools import partial
 from threading import Thread
 from typing import ParamSpec, TypeVar
 
@@ -24,6 +26,8 @@ MEMORY_BYTES = 3 * 1024**3
 """Data segment of one child: 3 minutes at 384 kHz and 16 channels pass through in blocks, far below."""
 
 
+TICK_S = 1.0
+"""Seconds between two looks whether the child that works on a task is still there."""
 STARTS = 3
 """Children that may die idle, one after the other, before their task is blamed."""
 
@@ -52,8 +56,7 @@ class ChildPool:
             try:
                 if not pool.active:  # its child was killed while it had nothing to do
                     pool = self._replaced(pool)
-                future = pool.schedule(work, args=list(args), kwargs=dict(kwargs), timeout=LIMIT_S)
-                result: T = await asyncio.wrap_future(future)
+                result: T = await _result(pool, partial(work, *args, **kwargs))
             except BrokenExecutor:  # killed before it began
                 pool = self._replaced(pool)
             except ProcessExpired as error:
@@ -81,7 +84,8 @@ class ChildPool:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPool(max_workers=1, initializer=_enter, initargs=(self._warm_up,), context=context)
         self._all.add(pool)
-        assert pool.active, "asking starts its child"
+        with suppress(BrokenExecutor):  # its child was killed before it was told who it is
+            _ = pool.active  # asking starts it
         return pool
 
     def _replaced(self, pool: ProcessPool) -> ProcessPool:
@@ -89,6 +93,21 @@ class ChildPool:
         pool.stop()
         Thread(target=pool.join, name="end of a decoder", daemon=True).start()  # it waits for threads that tick
         return self._new()
+
+
+async def _result(pool: ProcessPool, work: Callable[[], T]) -> T:
+    """The work's result. Raises BrokenExecutor if the child was gone before it began; pebble may forget the task then, without a word."""
+    try:
+        future = asyncio.wrap_future(pool.schedule(work, timeout=LIMIT_S))
+    except RuntimeError as error:
+        raise BrokenExecutor("the pool has no child") from error
+    try:
+        while not (await asyncio.wait({future}, timeout=TICK_S))[0]:
+            if not pool.active and not (await asyncio.wait({future}, timeout=TICK_S))[0]:
+                raise BrokenExecutor("the pool has no child and forgot its task")
+        return future.result()
+    finally:
+        future.cancel()
 
 
 def _enter(warm_up: Callable[[], object] | None) -> None:

@@ -6,10 +6,13 @@ import asyncio
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import pytest
 
 from soundscape import isolation
@@ -58,6 +61,31 @@ async def test_an_idle_child_takes_no_other_with_it() -> None:
         os.kill(second, signal.SIGKILL)
         assert await asyncio.gather(*(pool.run(math.sqrt, 4.0) for _ in range(6))) == [2.0] * 6
     finally:
+        pool.close()
+
+
+async def test_children_that_are_killed_as_they_come() -> None:
+    """No task waits for ever for a child that never lives: it fails with its reason, and when the killing ends the next is answered."""
+    pool, stop = ChildPool(1), threading.Event()
+
+    def hunt() -> None:
+        while not stop.wait(0.02):
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        child.kill()
+
+    hunting = asyncio.create_task(asyncio.to_thread(hunt))
+    try:
+        for _ in range(3):
+            with pytest.raises(Invalid) as refused:
+                await pool.run(time.sleep, 5)
+            assert refused.value.reason is Reason.DECODER_DIED
+        stop.set()
+        await hunting
+        assert await pool.run(math.sqrt, 9.0) == 3.0
+    finally:
+        stop.set()
         pool.close()
 
 
