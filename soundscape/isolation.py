@@ -98,7 +98,7 @@ class ChildPool:
 async def _result(pool: ProcessPool, work: Callable[[], T]) -> T:
     """The work's result. Raises BrokenExecutor if the child was gone before it began; pebble may forget the task then, without a word."""
     try:
-        future = asyncio.wrap_future(pool.schedule(work, timeout=LIMIT_S))
+        future: asyncio.Future[T] = asyncio.wrap_future(pool.schedule(work, timeout=LIMIT_S))
     except RuntimeError as error:
         raise BrokenExecutor("the pool has no child") from error
     try:
