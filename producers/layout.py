@@ -42,6 +42,7 @@ def write_ogg(path: Path, wave: NDArray[np.float32]) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a table with these columns, whole or not at all. Raises OSError."""
     def write(part: Path) -> None:
         with part.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, columns, lineterminator="\n")

@@ -51,6 +51,7 @@ class Step:
 
     @property
     def stamp(self) -> Path:
+        """Where the step says that it is done."""
         return STAMPS / self.name
 
     def digest(self) -> str:
@@ -117,10 +118,12 @@ def uv() -> str:
 
 
 def pip_install(python: Path, *arguments: str) -> None:
+    """Install into the environment of `python`, by uv."""
     run([uv(), "pip", "install", "--python", str(python), *arguments])
 
 
 def new_environment(folder: Path) -> None:
+    """An empty environment of this Python, in the place of what was there."""
     run([uv(), "venv", "--clear", "--no-project", "--python", sys.executable, str(folder)])
 
 
