@@ -142,8 +142,12 @@ class Deployer:
             for name, (loaded, member, sites) in wanted.items():
                 works = name in there and self._works(name, loaded, member)
                 MODEL_READY.labels(name).set(works)
-                if not works:
+                if works:
+                    self._sick.pop(name, None)  # it came back by itself
+                else:
                     self._heal(name, loaded, member, sites)
+            for name in self._sick.keys() - wanted.keys():
+                del self._sick[name]  # no state names it any more
             for name in there - wanted.keys():
                 self._server.unload(name)
                 self._step("all", 0, "unloaded", None, name)

@@ -1,0 +1,312 @@
+"""The deployer's decisions, with a model server and a log in memory."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers import deployer as module
+from consumers import model_server
+from consumers.deployer import Deployer
+from consumers.model_server import ModelServer, build, configuration
+from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.events import DeploymentStepped, Event, SiteDeployed
+from soundscape.release import load_release, write_release
+from soundscape.settings import Settings
+from soundscape.testing import tone_release
+
+
+class FakeServer:
+    """Models that load and answer, unless they are said to be broken."""
+
+    def __init__(self, story: list[str]) -> None:
+        self.story = story
+        self.there: set[str] = set()
+        self.broken: set[str] = set()
+        """Loaded, and silent until loaded again."""
+        self.hopeless: set[str] = set()
+        """Silent however often they are loaded."""
+        self.answered: dict[str, tuple[int, int]] = {}
+        self.away = False
+
+    def loaded(self) -> set[str]:
+        """As the real one."""
+        if self.away:
+            raise Unavailable("Triton does not answer")
+        return set(self.there)
+
+    def load(self, name: str) -> None:
+        """As the real one."""
+        self.story.append(f"load {name}")
+        self.there.add(name)
+        self.broken.discard(name)
+
+    def unload(self, name: str) -> None:
+        """As the real one."""
+        self.story.append(f"unload {name}")
+        self.there.discard(name)
+
+    def counts(self, name: str) -> tuple[int, int]:
+        """As the real one."""
+        return self.answered.get(name, (0, 0))
+
+    def probe(self, name: str, shape: tuple[int, ...], labels: int) -> bool:
+        """As the real one."""
+        self.story.append(f"probe {name}")
+        return name in self.there and name not in self.broken | self.hopeless
+
+
+class FakeLetters:
+    """Sites whose waiting clips were sent again."""
+
+    def __init__(self) -> None:
+        self.asked: list[set[str]] = []
+
+    def replay(self, sites: set[str]) -> int:
+        """As the real one."""
+        self.asked.append(set(sites))
+        return 2
+
+
+class World:
+    """A deployer and what is around it."""
+
+    def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings, self.story, self.said = settings, list[str](), list[Event]()
+        self.server, self.letters = FakeServer(self.story), FakeLetters()
+        monkeypatch.setattr(module, "ModelServer", lambda _: self.server)
+        monkeypatch.setattr(module, "WaitingLetters", lambda _: self.letters)
+        monkeypatch.setattr(module, "say", self._say)
+        self.deployer = Deployer(settings)
+        self.deployer._producer = None
+
+    def _say(self, _: Any, topic: Any, event: Event) -> None:
+        self.said.append(event)
+        if isinstance(event, SiteDeployed):
+            self.story.append(f"committed {event.champion.name}")
+
+    def deploy(self, release: str, site: str = "s", **how: Any) -> SiteDeployed:
+        """By command."""
+        return self.deployer.deploy(site, release, **({"actor": "me", "seen": None, "accept_noncommercial": False} | how))
+
+    def steps(self) -> list[str]:
+        """What the deployment log says."""
+        return [one.step for one in self.said if isinstance(one, DeploymentStepped)]
+
+    def name(self, release: str) -> str:
+        """Its model in Triton."""
+        return load_release(self.settings.releases / release).release.members[0].triton_name
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three releases of one member each."""
+    folder = tmp_path_factory.mktemp("releases")
+    for release in ("one", "two", "three"):
+        tone_release(folder / release, release)
+    return folder
+
+
+@pytest.fixture
+def world(tmp_path: Path, releases: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """With these releases."""
+    settings = Settings(data_dir=tmp_path, triton_instances=2)
+    settings.model_repository.mkdir(parents=True)
+    shutil.copytree(releases, settings.releases)
+    return World(settings, monkeypatch)
+
+
+def test_a_release_is_loaded_and_probed_before_it_is_committed(world: World) -> None:
+    """Writing the event is the commit: no worker asks for a model that does not answer yet."""
+    state = world.deploy("one")
+    model = world.name("one")
+    assert world.story == [f"load {model}", f"probe {model}", "committed one"]
+    assert world.steps() == ["asked", "loaded", "committed"]
+    assert (state.generation, state.champion.name, state.previous) == (1, "one", None)
+    assert state.champion.digest == load_release(world.settings.releases / "one").digest
+    assert world.deployer.states() == {"s": state}
+
+
+def test_the_next_generation_names_its_predecessor(world: World) -> None:
+    """So that there is a way back; a release deployed again keeps the one before it."""
+    world.deploy("one")
+    again = world.deploy("one")
+    assert (again.generation, again.previous) == (2, None)
+    second = world.deploy("two")
+    assert (second.generation, second.previous and second.previous.name) == (3, "one")
+    third = world.deploy("two")
+    assert (third.generation, third.previous and third.previous.name) == (4, "one")
+
+
+def test_a_release_that_does_not_answer_is_refused(world: World) -> None:
+    """Nothing is committed, and the log says so."""
+    world.server.hopeless.add(world.name("two"))
+    world.deploy("one")
+    with pytest.raises(Invalid) as said:
+        world.deploy("two")
+    assert said.value.reason == Reason.RELEASE_INVALID
+    assert world.deployer.states()["s"].champion.name == "one" and world.steps()[-1] == "refused"
+
+
+def test_a_release_that_is_not_there_is_refused(world: World) -> None:
+    """Before anything is loaded or said."""
+    with pytest.raises(Invalid):
+        world.deploy("none")
+    assert not world.story and not world.said
+
+
+def test_a_command_names_the_generation_that_it_saw(world: World) -> None:
+    """Another one in force means that somebody else was faster."""
+    world.deploy("one", seen=0)
+    with pytest.raises(Invalid, match="generation 1, not 0"):
+        world.deploy("two", seen=0)
+    assert world.deploy("two", seen=1).generation == 2
+
+
+def test_a_noncommercial_member_wants_consent(world: World) -> None:
+    """By name and licence."""
+    folder = world.settings.releases / "one"
+    release = load_release(folder).release
+    member = release.members[0].model_copy(update={"noncommercial": True, "licence": "CC BY-NC-SA 4.0"})
+    write_release(folder, release.model_copy(update={"members": (member,)}))
+    with pytest.raises(Invalid, match=r"CC BY-NC-SA 4\.0"):
+        world.deploy("one")
+    assert world.deploy("one", accept_noncommercial=True).generation == 1
+
+
+def test_triton_is_brought_to_what_the_states_name(world: World) -> None:
+    """After its restart it holds nothing: champion and predecessor are loaded again; what no state names goes."""
+    world.deploy("one")
+    world.deploy("two")
+    world.server.there = {"stranger-0123"}
+    world.story.clear()
+    world.deployer.reconcile()
+    assert world.server.there == {world.name("one"), world.name("two")}
+    assert "unload stranger-0123" in world.story and world.deployer.trouble == ""
+
+
+def test_a_dead_stub_is_healed_and_its_clips_are_sent_again(world: World) -> None:
+    """Its failures show in the counts; while it is sick its site's letters wait."""
+    world.deploy("one")
+    model = world.name("one")
+    world.deployer.reconcile()
+    world.server.broken.add(model)
+    world.server.answered[model] = (0, 3)
+    world.server.hopeless.add(model)
+    world.letters.asked.clear()
+    world.deployer.reconcile()
+    assert model in world.deployer.trouble and not world.letters.asked
+    world.server.hopeless.clear()
+    world.story.clear()
+    world.deployer.reconcile()
+    assert world.deployer.trouble == "" and world.letters.asked == [{"s"}], "it came back by itself"
+    world.server.broken.add(model)
+    world.server.answered[model] = (0, 4)
+    world.deployer.reconcile()
+    assert f"load {model}" in world.story and "healed" in world.steps() and world.deployer.trouble == ""
+
+
+def test_a_sick_model_that_no_state_names_any_more_is_forgotten(world: World) -> None:
+    """The site has another release: nothing is wrong, and its letters are sent again."""
+    world.deploy("one")
+    world.server.hopeless.add(world.name("one"))
+    world.deployer._seen.clear()
+    world.deployer.reconcile()
+    assert world.deployer.trouble
+    world.deploy("two")
+    world.deploy("three")
+    world.letters.asked.clear()
+    world.deployer.reconcile()
+    assert world.deployer.trouble == "" and world.letters.asked == [{"s"}]
+
+
+def test_the_sick_model_of_one_site_holds_up_no_other(world: World) -> None:
+    """The other site's letters are sent again."""
+    world.deploy("one", site="a")
+    world.deploy("two", site="b")
+    world.server.broken.add(world.name("one"))
+    world.server.hopeless.add(world.name("one"))
+    world.letters.asked.clear()
+    world.deployer.reconcile()
+    assert world.letters.asked == [{"b"}]
+
+
+def test_a_model_that_answers_clips_is_not_probed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody asked is, now and then; one that failed is, at once."""
+    world.deploy("one")
+    model = world.name("one")
+    world.deployer.reconcile()
+    probe = f"probe {model}"
+    world.story.clear()
+    for succeeded in (5, 10):
+        world.server.answered[model] = (succeeded, 0)
+        world.deployer.reconcile()
+    world.deployer.reconcile()
+    assert probe not in world.story
+    monkeypatch.setattr(module, "PROBE_S", 0.0)
+    world.deployer.reconcile()
+    assert world.story.count(probe) == 1
+    monkeypatch.setattr(module, "PROBE_S", 1e9)
+    world.server.answered[model] = (11, 1)
+    world.deployer.reconcile()
+    assert world.story.count(probe) == 2
+
+
+def test_an_absent_model_server_is_said_and_nothing_is_unloaded(world: World) -> None:
+    """Unavailable passes: the loop says it and tries again."""
+    world.deploy("one")
+    world.server.away = True
+    with pytest.raises(Unavailable):
+        world.deployer.reconcile()
+
+
+def test_a_release_that_was_changed_after_its_deployment_is_not_served(world: World) -> None:
+    """Its digest differs: the model that is loaded stays unnamed and goes."""
+    world.deploy("one")
+    world.deployer._releases.clear()
+    path = world.settings.releases / "one" / "release.json"
+    path.write_text(path.read_text().replace('"threshold": 0.5', '"threshold": 0.6'))
+    world.deployer.reconcile()
+    assert world.server.there == set()
+
+
+# The model repository
+
+
+def test_a_member_is_laid_into_the_repository_whole(world: World) -> None:
+    """Runner, model and configuration, with the numbers of release and settings; a second time there is nothing to do."""
+    loaded = load_release(world.settings.releases / "one")
+    member = loaded.release.members[0]
+    build(world.settings, loaded, member)
+    folder = world.settings.model_repository / member.triton_name
+    text = (folder / "config.pbtxt").read_text()
+    assert 'backend: "python"' in text and "dims: [ 128, 320 ]" in text and "dims: [ 3 ]" in text and "count: 2" in text
+    assert text == configuration(world.settings, loaded, member)
+    assert (folder / "1" / "model.onnx").read_bytes() == (loaded.folder / "model.onnx").read_bytes()
+    (folder / "config.pbtxt").write_text("ours")
+    build(world.settings, loaded, member)
+    assert (folder / "config.pbtxt").read_text() == "ours" and len(list(world.settings.model_repository.iterdir())) == 1
+
+
+def test_loading_makes_the_model_look_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton passes over an unchanged model, and its dead instances stay dead."""
+    loaded = load_release(world.settings.releases / "one")
+    member = loaded.release.members[0]
+    build(world.settings, loaded, member)
+    file = world.settings.model_repository / member.triton_name / "1" / "model.py"
+    seen: list[int] = []
+
+    class Client:
+        def __init__(self, _: str) -> None: ...
+
+        def load_model(self, name: str, client_timeout: float) -> None:
+            seen.append(file.stat().st_mtime_ns)
+
+    monkeypatch.setattr(model_server.triton, "InferenceServerClient", Client)
+    server = ModelServer(world.settings)
+    for _ in range(3):
+        server.load(member.triton_name)
+    assert len(set(seen)) == 3
