@@ -11,20 +11,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from soundscape.errors import Broken
+from soundscape.errors import Broken, Unavailable
 from soundscape.settings import HOST
 from trainer.learn import Plan
 from trainer.mixing import Recipe
 
 STATE = "state.pt"
 POLL_S = 0.5
+TRIES = 4
+"""To start Ray."""
 
 
 def fit(folder: Path, run: str, plan: Plan, address: str | None, on_epoch: Callable[[dict[str, Any]], None]) -> Path:
     """Train on the prepared data in `folder`; the checkpoint folder that the run ended with, holding STATE.
 
     A run of the same name that was killed goes on from its last checkpoint. `on_epoch` is called in this thread's stead, from
-    a thread that follows the run's progress file, with each epoch's metrics. Raises Broken if the worker fails.
+    a thread that follows the run's progress file, with each epoch's metrics. Raises Broken if the worker fails,
+    Unavailable if Ray does not start.
     """
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_TRAIN_V2_ENABLED="1", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
@@ -39,13 +42,7 @@ def fit(folder: Path, run: str, plan: Plan, address: str | None, on_epoch: Calla
     progress = models / run / "progress.jsonl"
     progress.parent.mkdir(parents=True, exist_ok=True)
     cores = len(os.sched_getaffinity(0))
-    if address:
-        ray.init(address=address, log_to_driver=False)
-    else:
-        ray.init(
-            num_cpus=cores, include_dashboard=False, log_to_driver=False, configure_logging=False,
-            object_store_memory=256 * 1024**2, _node_ip_address=HOST,
-        )  # fmt: skip
+    _start(ray, address, cores)
     follower = _Follower(progress, on_epoch)
     follower.start()
     try:
@@ -70,6 +67,25 @@ def fit(folder: Path, run: str, plan: Plan, address: str | None, on_epoch: Calla
     if result.error or result.checkpoint is None:
         raise Broken(f"The training run {run} ended without a checkpoint: {result.error}")
     return Path(result.checkpoint.path)
+
+
+def _start(ray: Any, address: str | None, cores: int) -> None:
+    """Join a cluster, or start a local one on loopback; on a busy machine Ray's own 30 s for that can be too few."""
+    for left in reversed(range(TRIES)):
+        try:
+            if address:
+                ray.init(address=address, log_to_driver=False)
+            else:
+                ray.init(
+                    num_cpus=cores, include_dashboard=False, log_to_driver=False, configure_logging=False,
+                    object_store_memory=256 * 1024**2, _node_ip_address=HOST,
+                )  # fmt: skip
+        except Exception as error:  # Ray raises plain Exception when its node is late
+            ray.shutdown()
+            if not left:
+                raise Unavailable(f"Ray does not start: {str(error).splitlines()[0]}") from error
+        else:
+            return
 
 
 def _work(config: dict[str, Any]) -> None:
