@@ -100,7 +100,11 @@ def simulate(
     progress = Progress(takes)
     try:
         with closing(sink):
-            _play(takes, rate, sink, progress, None if folder else settings)
+            try:
+                _play(takes, rate, sink, progress, None if folder else settings)
+            except KeyboardInterrupt:  # what was sent is on its way, and its truth is to be written
+                sink.finish()
+                raise
             sink.finish()
     finally:
         if truth is not None and sink.sent:
@@ -129,6 +133,7 @@ def _play(takes: Sequence[Take], rate: float, sink: Sink, progress: Progress, se
         for recording in by_due(made(takes), takes):
             while progress.elapsed < recording.due_s / rate:
                 time.sleep(min(0.2, recording.due_s / rate - progress.elapsed + 1e-3))
+                sink.settle()
                 progress.show(len(sink.sent))
             while lane is not None and not recording.tour and not lane.has_room():
                 progress.show(len(sink.sent), "the lane's backlog is full, waiting for the workers")

@@ -44,6 +44,9 @@ class Sink(Protocol):
     def put(self, recording: Recording) -> None:
         """Take one. Raises Unavailable or OSError."""
 
+    def settle(self) -> None:
+        """Note what has arrived meanwhile, without waiting. Raises Unavailable."""
+
     def finish(self) -> None:
         """Return when all have arrived. Raises Unavailable."""
 
@@ -69,7 +72,13 @@ class Broker:
         with broker_errors():
             future = self._producer.send(topic.name, key=message.key, value=message.value, headers=message.headers)
         self._waiting.append((future, Sent(str(event.clip_id), recording)))
-        while self._waiting and (len(self._waiting) > IN_FLIGHT or self._waiting[0][0].is_done):
+        while len(self._waiting) > IN_FLIGHT:
+            self._await_oldest()
+        self.settle()
+
+    def settle(self) -> None:
+        """Note what was acknowledged meanwhile. Raises Unavailable."""
+        while self._waiting and self._waiting[0][0].is_done:
             self._await_oldest()
 
     def finish(self) -> None:
@@ -104,6 +113,9 @@ class Folder:
         write_whole(self._folder / f"{recording.stem}.ogg", recording.audio)
         stream = stream_of(recording.stem)
         self.sent.append(Sent(clip_id(self._site, stream, recording.recorded_at, sha256(recording.audio)), recording))
+
+    def settle(self) -> None:
+        """All is written."""
 
     def finish(self) -> None:
         """All is written."""

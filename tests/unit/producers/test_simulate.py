@@ -233,6 +233,17 @@ def test_every_acknowledgement_is_awaited_and_few_are_open_at_once(producer: Pro
     assert len(broker.sent) == 40
 
 
+def test_what_was_acknowledged_meanwhile_counts_at_once(producer: Producer) -> None:
+    broker = Broker(Settings(), "here")
+    for n in range(3):
+        broker.put(recording(audio=b"OggS%d" % n))
+    for one in producer.promises[:2]:
+        one.is_done = True
+    broker.settle()
+
+    assert len(broker.sent) == 2
+
+
 def test_without_acknowledgement_nothing_is_said_to_have_arrived(producer: Producer, tmp_path: Path) -> None:
     broker = Broker(Settings(), "here")
     for n in range(41):
