@@ -275,6 +275,7 @@ class ClipSampled(Event):
     offset: int
     start_s: float = 0.0
     sampled_at: Moment
+    content_type: Literal["audio/ogg"] = "audio/ogg"
     audio: bytes = Field(repr=False)
 
     def event_id(self) -> str:

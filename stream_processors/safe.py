@@ -54,14 +54,12 @@ class Processor:
         CLIPS_IN.labels("analyse", self._lane).inc()
         with IN_FLIGHT.labels(self._lane).track_inprogress(), self._forgotten(place):
             try:
-                message = encode(await self._answered(place, headers, value, received))
-                topic = PREDICTIONS.name
+                await self._persist(place, PREDICTIONS.name, encode(await self._answered(place, headers, value, received)))
             except Exception as error:  # what escapes here is acknowledged and lost
                 why = error if isinstance(error, Invalid) else _fault(error)
                 log.warning("dead letter %s: %s: %s", place, why.reason, why.detail, exc_info=None if why is error else error)
                 DEAD_LETTERS.labels(self._lane, why.reason).inc()
-                message, topic = dead_letter(place, key, headers, value, why), DEAD_LETTERS_TOPIC.name
-            await self._persist(place, topic, message)
+                await self._persist(place, DEAD_LETTERS_TOPIC.name, dead_letter(place, key, headers, value, why))
         CLIPS_OUT.labels("analyse", self._lane).inc()
 
     async def _answered(self, place: Place, headers: Headers, value: bytes | None, received: float) -> ClipAnalysed:
@@ -131,7 +129,7 @@ class Processor:
         await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
 
     async def _persist(self, place: Place, topic: str, message: Message) -> None:
-        """Publish until the broker has acknowledged."""
+        """Publish until the broker has acknowledged. Raises Invalid if it never will: the message is too large."""
         for attempt in range(10**9):
             try:
                 await self._publish(topic, message)

@@ -12,9 +12,9 @@ from typing import Any
 
 import faust
 from aiokafka import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from soundscape.errors import Unavailable
+from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import Place
 from soundscape.health import serve_health
 from soundscape.isolation import ChildPool
@@ -106,6 +106,8 @@ class Worker:
     async def _publish(self, topic: str, message: Message) -> None:
         try:
             await self.app.producer.send_and_wait(topic, message.key, message.value, None, None, message.headers)
+        except MessageSizeTooLargeError as error:
+            raise Invalid(Reason.TOO_LARGE, f"What was to be said on {topic} is larger than the topic takes; the clip is kept.") from error
         except (KafkaError, OSError) as error:
             raise Unavailable(f"the broker does not take the answer ({type(error).__name__})") from error
 
