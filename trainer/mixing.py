@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
-from soundscape.features import LOG_MEL, SILENCE_POWER, FeatureSpec, _mel_basis
+from soundscape.features import LOG_MEL, SILENCE_POWER, FeatureSpec
 
 Float32 = npt.NDArray[np.float32]
 
@@ -63,8 +63,8 @@ class Mixer:
         spec: FeatureSpec = LOG_MEL,
     ) -> None:
         self._clips, self._beds, self._labels, self._rng, self._recipe, self._spec = clips, beds, labels, rng, recipe, spec
-        self._bands = 1.0 / np.maximum(_mel_basis(spec).sum(axis=1), 1e-9)[:, None].astype(np.float32)
-        """Slaney's filters are normed by width: this turns mel power back into power, band by band."""
+        self._bands = _widths(spec)[:, None]
+        """Slaney's filters are normed by width: times this, mel power is power again."""
         self._of = [[clip for clip in clips if clip.columns[0] == column] for column in range(labels)]
         weights = np.array([len(own) ** recipe.rarity if own else 0.0 for own in self._of])
         self._weights = weights / weights.sum()
@@ -185,7 +185,7 @@ class Mixer:
             spectrum = spectrum + rng.exponential(8) * np.exp(-0.5 * ((np.arange(bands) - centre) / width) ** 2)
         swell = np.interp(np.arange(frames), np.linspace(0, frames - 1, 6), rng.normal(0, rng.uniform(0, 3), 6))
         # A band of n spectral bins in frames that overlap is chi-square with about 2n degrees: the low bands flicker.
-        bins = np.maximum((_mel_basis(spec) > 0).sum(axis=1), 1)
+        bins = np.maximum(self._bands[:, 0] * spec.n_fft / spec.sample_rate, 1.0)
         grain = rng.standard_gamma(np.repeat(bins[:, None], frames, axis=1).astype(np.float32), dtype=np.float32) / bins[:, None]
         grain = gaussian_filter1d(grain, 0.8, axis=1)
         power = grain * 10 ** ((spectrum[:, None] + swell[None, :]) / 10)
@@ -207,6 +207,14 @@ class Mixer:
                 stripe = (slice(start, start + width), slice(None))
                 window[stripe if axis == 0 else stripe[::-1]] = window.mean()
         return window
+
+
+def _widths(spec: FeatureSpec) -> Float32:
+    """Width of each mel band in Hz at half its height, float32 (n_mels,)."""
+    from librosa import mel_frequencies
+
+    edges = mel_frequencies(n_mels=spec.n_mels + 2, fmin=spec.fmin, fmax=spec.fmax, htk=False)
+    return np.asarray((edges[2:] - edges[:-2]) / 2, np.float32)
 
 
 def _power(decibels: npt.NDArray[np.float16]) -> Float32:

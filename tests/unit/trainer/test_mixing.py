@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soundscape.features import LOG_MEL, mel_power
-from trainer.mixing import Mixer, Recipe, Source
+from trainer.mixing import Mixer, Recipe, Source, _widths
 from trainer.testing import VOICES, call
 
 PLAIN = Recipe(clean=0.0, masks=0, shift_bands=0.0, stretch=0.0, equaliser_db=0.0)
@@ -60,3 +60,14 @@ def test_rare_species_are_drawn_more_often_than_their_share() -> None:
     mixer = Mixer(clips, [], 2, np.random.default_rng(0), Recipe(clean=1.0, rarity=0.5))
     drawn = sum(mixer.window()[1] for _ in range(300))
     assert drawn[1] / 300 == pytest.approx(1 / 6, abs=0.08)  # 1 / (5 + 1), where its share is 1 / 26
+
+
+@pytest.mark.parametrize("pitch", [400.0, 3000.0, 12000.0])
+def test_the_signal_to_noise_ratio_is_that_of_the_sound(pitch: float) -> None:
+    rng = np.random.default_rng(4)
+    tone = (0.1 * np.sin(2 * np.pi * pitch * np.arange(5 * 32_000) / 32_000)).astype(np.float32)
+    noise = rng.normal(0, 0.05, tone.size).astype(np.float32)
+    widths = _widths(LOG_MEL)[:, None]
+    in_sound = 10 * np.log10(np.mean(tone**2) / np.mean(noise**2))
+    in_mel = 10 * np.log10((mel_power(tone) * widths).sum() / (mel_power(noise) * widths).sum())
+    assert in_mel == pytest.approx(in_sound, abs=1.0)
