@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
+from compose.local.supervision import Supervisor
 from soundscape.testing import Stack, ogg, wait_for
 from soundscape.testing_log import flowing
 from soundscape.topics import LANES
@@ -19,7 +20,7 @@ REST = ["redis", "deployer", "watcher", "results", "prometheus", "mlflow"]
 
 def pid_of(stack: Stack, name: str) -> int:
     """The pid of a supervised process, waited for."""
-    return int(wait_for(lambda: stack.status()[name]["pid"], f"{name} to run"))
+    return int(wait_for(lambda: Supervisor(stack.settings).states()[name]["pid"], f"{name} to run"))
 
 
 def kill(pid: int) -> None:
@@ -75,7 +76,7 @@ def test_one_process_is_killed(stack: Stack, name: str) -> None:
         pid = pid_of(stack, name)
         wait_for(lambda: len(ids) >= CLIPS // 3, "the flow", 60.0)
         kill(pid)
-    wait_for(lambda: stack.status()[name]["pid"] not in (None, pid), f"{name} to be started again")
+    wait_for(lambda: pid_of(stack, name) != pid, f"{name} to be started again")
     whole_again(stack)
     audited(stack, before, CLIPS)
 

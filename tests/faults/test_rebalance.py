@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -64,9 +65,9 @@ def test_the_model_server_is_away_while_workers_join_and_leave(impatient: Stack)
     assert answer.status_code == 200, answer.text
 
 
-def _says(stack: Stack, n: int) -> dict[str, object]:
+def _says(stack: Stack, n: int) -> dict[str, Any]:
     try:
-        said: dict[str, object] = httpx.get(f"{stack.settings.url(Port.LIVE, n)}/healthz", timeout=5.0).json()
+        said: dict[str, Any] = httpx.get(f"{stack.settings.url(Port.LIVE, n)}/healthz", timeout=5.0).json()
     except httpx.HTTPError:
         return {}
     return said
@@ -75,5 +76,5 @@ def _says(stack: Stack, n: int) -> dict[str, object]:
 def _both(stack: Stack) -> int:
     """Partitions of both workers together, once each has some."""
     said = [_says(stack, n) for n in range(2)]
-    counts = [int(str(one.get("partitions", 0))) for one in said]
+    counts = [int(one.get("partitions", 0)) for one in said]
     return sum(counts) if all(counts) and all(one.get("healthy") for one in said) else 0

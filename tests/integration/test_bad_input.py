@@ -72,7 +72,7 @@ ODD: dict[str, tuple[Callable[[], bytes], list[str], int, bool]] = {
 """What it is; what is heard in it, in how many windows, and whether they are silent."""
 
 
-def npy(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:  # type: ignore[type-arg]
+def npy(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
     """An array as a file."""
     out = io.BytesIO()
     np.save(out, array, allow_pickle=allow_pickle)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from consumers import deployer as module
-from consumers import model_server
 from consumers.deployer import Deployer
 from consumers.model_server import ModelServer, build, configuration
 from soundscape.errors import Invalid, Reason, Unavailable
@@ -305,7 +304,7 @@ def test_loading_makes_the_model_look_changed(world: World, monkeypatch: pytest.
         def load_model(self, name: str, client_timeout: float) -> None:
             seen.append(file.stat().st_mtime_ns)
 
-    monkeypatch.setattr(model_server.triton, "InferenceServerClient", Client)
+    monkeypatch.setattr("consumers.model_server.triton.InferenceServerClient", Client)
     server = ModelServer(world.settings)
     for _ in range(3):
         server.load(member.triton_name)

@@ -23,7 +23,7 @@ def release_of(tmp_path: Path) -> Make:
         members: dict[str, tuple[list[str], float, FeatureSpec]] | None = None,
         *,
         name: str = "r1",
-        prior: np.ndarray | None = None,  # type: ignore[type-arg]
+        prior: np.ndarray | None = None,
         thresholds: dict[str, float] | None = None,
     ) -> LoadedRelease:
         given = members or {"one": (["a", "b"], 1.0, LOG_MEL)}

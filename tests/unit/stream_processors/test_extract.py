@@ -19,14 +19,14 @@ OTHER = FeatureSpec(n_mels=64)
 WAVEFORM = FeatureSpec(kind="waveform", sample_rate=48_000)
 
 
-def npy(array: np.ndarray, allow_pickle: bool = False) -> bytes:  # type: ignore[type-arg]
+def npy(array: np.ndarray, allow_pickle: bool = False) -> bytes:
     """An array as a file."""
     out = io.BytesIO()
     np.save(out, array, allow_pickle=allow_pickle)
     return out.getvalue()
 
 
-def mels(windows: int = 1) -> np.ndarray:  # type: ignore[type-arg]
+def mels(windows: int = 1) -> np.ndarray:
     """Log-mels of a tone, float16 (windows, mels, frames)."""
     return LOG_MEL.compute(tone(5.0 * windows, 2000.0)).astype(np.float16)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAY = datetime(2026, 5, 10, tzinfo=UTC)
 
 
-def scores(*rows: list[float]) -> np.ndarray:  # type: ignore[type-arg]
+def scores(*rows: list[float]) -> np.ndarray:
     """float32 (windows, outputs)."""
     return np.array(rows, np.float32)
 

@@ -61,7 +61,7 @@ class FakeTriton:
             self._again.clear()
             await self._again.wait()
 
-    async def infer(self, model: str, batch: np.ndarray, priority: int) -> np.ndarray:  # type: ignore[type-arg]
+    async def infer(self, model: str, batch: np.ndarray, priority: int) -> np.ndarray:
         """As the adapter's."""
         self.asked.append((model, len(batch), priority))
         self._again.set()
@@ -175,7 +175,7 @@ async def test_the_bulk_lane_asks_for_little_at_a_time(release_of: Make) -> None
         ({"content_type": "application/x-npy", "feature_fingerprint": "0" * 16}, b"x", Reason.UNKNOWN_FEATURES),
     ],
 )
-async def test_what_will_never_work_becomes_a_dead_letter(lane: Lane, fields: dict[str, str], body: bytes, reason: Reason) -> None:
+async def test_what_will_never_work_becomes_a_dead_letter(lane: Lane, fields: dict[str, Any], body: bytes, reason: Reason) -> None:
     """At once, with its bytes, key and headers unchanged: it can be brought back as it was."""
     sent = encode(clip(body, **fields))
     await lane.safe(sent)
@@ -266,7 +266,7 @@ async def test_a_clip_that_kills_a_model_again_and_again_is_poison_not_the_model
 ) -> None:
     """Each time it heals within the limit; together it was sick for much longer."""
     lane, clock = Lane(release_of(), sick_limit_s=10.0), iter(range(0, 10_000, 4))
-    monkeypatch.setattr(safe.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("stream_processors.safe.time.monotonic", lambda: float(next(clock)))
     name = lane.sites.loaded.release.members[0].triton_name
     lane.triton.script = [ModelFailed(name, "the stub died")]
     lane.triton.sick = [True, False] * POISON_FAILURES
@@ -280,7 +280,7 @@ async def test_neighbours_of_a_poisonous_clip_are_answered(lane: Lane) -> None:
     bad = record(stream="bad")
     running = 0
 
-    async def infer(model: str, batch: np.ndarray, priority: int) -> np.ndarray:  # type: ignore[type-arg]
+    async def infer(model: str, batch: np.ndarray, priority: int) -> np.ndarray:
         """Dies of the bad clip, and everything beside it with it."""
         nonlocal running
         running += 1
@@ -308,7 +308,7 @@ def _silence() -> bytes:
 async def test_a_bug_becomes_a_dead_letter(lane: Lane) -> None:
     """What escaped would be acknowledged and lost."""
 
-    async def run(*_: Any) -> None:
+    async def run(work: Any, *args: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
     lane.children.run = run  # type: ignore[method-assign]
