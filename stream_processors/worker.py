@@ -72,6 +72,7 @@ class Worker:
         self._processor: Processor | None = None
         self._sites: Sites | None = None
         self._places = asyncio.Semaphore(BULK_AT_ONCE if lane == "bulk" else 1_000)
+        self._warm = False
         self._alone_since = time.monotonic()
         topic = self.app.topic(LANES[lane].name, key_serializer="raw", value_serializer="raw", value_type=bytes)
         self.app.agent(topic, isolated_partitions=True, name=self._name)(self._read)
@@ -90,8 +91,11 @@ class Worker:
                 await self._ready().safe(place, message.key, list(message.headers or ()), message.value)
 
     async def _follow(self) -> None:
+        """Warm the decoders, then follow the deployments; no clip is begun before both, so that none pays for a cold start."""
         self._ready()
         assert self._sites is not None
+        await asyncio.gather(*(self._children.run(os.getpid) for _ in range(self._settings.decoding_children)), return_exceptions=True)
+        self._warm = True
         await self._sites.follow()
 
     def _ready(self) -> Processor:
@@ -153,11 +157,16 @@ class Worker:
         return lag
 
     def health(self) -> dict[str, Any]:
-        """Healthy: partitions assigned, not rebalancing, deployments read, nothing waiting."""
+        """Healthy: decoders warm, partitions assigned, not rebalancing, deployments read, nothing waiting."""
         partitions, rebalancing = self._partitions(), bool(self.app.rebalancing)
         waiting = self._processor.waiting if self._processor else ""
         read = bool(self._sites and self._sites.ready.is_set())
-        not_yet = {"rebalancing": rebalancing, "no partition": not partitions, "reading deployments": not read}
+        not_yet = {
+            "starting decoders": not self._warm,
+            "rebalancing": rebalancing,
+            "no partition": not partitions,
+            "reading deployments": not read,
+        }
         why = waiting or next((name for name, holds in not_yet.items() if holds), "")
         return {
             "healthy": not why,
