@@ -31,7 +31,7 @@ from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import MinuteRecorded, clip_id
 from soundscape.health import serve_health
 from soundscape.isolation import ChildPool
-from soundscape.kafka import new_producer, say
+from soundscape.kafka import abandon, new_producer, say
 from soundscape.logs import set_up_logging
 from soundscape.metrics import CLIPS_IN, FILES
 from soundscape.settings import Port, Settings, get_settings
@@ -247,7 +247,7 @@ def _run(settings: Settings, flag: Flag, health: Health) -> None:
         lane = Lane(settings)
         stack.callback(lane.close)
         producer = new_producer(settings)
-        stack.callback(producer.close, timeout=1)
+        stack.callback(abandon, producer)
         watcher = Watcher(settings, ledger, producer)
         stack.callback(watcher.close)
         follow(watcher, lane, flag, health)

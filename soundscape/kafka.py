@@ -53,6 +53,14 @@ def new_producer(settings: Settings) -> KafkaProducer:
         )
 
 
+def abandon(producer: KafkaProducer) -> None:
+    """End a producer with what it could not send, without a word: kafka-python's own `close` raises then, and its thread stays."""
+    try:
+        producer.close(timeout=1)
+    except KafkaError:
+        producer._sender.force_close()
+
+
 def new_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
     """A consumer without a group unless the options name one; offsets are never committed by themselves. Raises Unavailable."""
     with broker_errors():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -16,7 +16,7 @@ from kafka.partitioner.default import murmur2
 from soundscape.audio import sha256
 from soundscape.errors import Unavailable
 from soundscape.events import ClipAnalysed, ClipDied, ClipRecorded, Event, MinuteRecorded, clip_id
-from soundscape.kafka import new_consumer, new_producer, publish
+from soundscape.kafka import abandon, new_consumer, new_producer, publish
 from soundscape.settings import Settings
 from soundscape.testing import wait_for
 from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
@@ -75,7 +75,7 @@ class Log:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._producer.close()
+        abandon(self._producer)
         self._consumer.close()
 
     def send(self, event: ClipRecorded) -> str:
@@ -92,7 +92,7 @@ class Log:
             try:
                 return publish(self._producer, topic, sent)
             except Unavailable:
-                self._producer.close(timeout=0)
+                abandon(self._producer)
                 self._producer = wait_for(lambda: _unless_away(lambda: new_producer(self.settings)), "a producer", 120.0)
                 return None
 
@@ -134,25 +134,39 @@ def _unless_away(make: Callable[[], Any]) -> Any:
         return None
 
 
+class Flow:
+    """Clips that are being sent from a thread."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        """Of those that the broker has acknowledged."""
+        self.sending: Future[None] = Future()
+
+    def reaches(self, count: int) -> None:
+        """Wait until so many are acknowledged. Raises what stopped the thread."""
+        wait_for(lambda: self.sending.done() or len(self.ids) >= count, f"{count} clips to be acknowledged", 240.0)
+        if self.sending.done():
+            self.sending.result()
+
+
 @contextmanager
-def flowing(settings: Settings, bodies: list[bytes], count: int, name: str) -> Iterator[list[str]]:
-    """`count` different clips on both lanes, sent from a thread while the block runs and finished after it; yields their ids so far.
+def flowing(settings: Settings, bodies: list[bytes], count: int, name: str) -> Iterator[Flow]:
+    """`count` different clips on both lanes, sent from a thread while the block runs and finished after it.
 
     Each is acknowledged before the next is sent, whatever the broker does meanwhile; every third goes to the bulk lane.
     """
-    ids: list[str] = []
-    started = datetime.now(UTC)
+    flow, started = Flow(), datetime.now(UTC)
 
     def send() -> None:
         with Log(settings) as log:
             for n in range(count):
                 lane: Lane = "bulk" if n % 3 == 0 else "live"
                 moment = started + timedelta(milliseconds=n)
-                ids.append(log.send(clip(bodies[n % len(bodies)], stream=f"{name}-{n % 24}", lane=lane, recorded_at=moment)))
+                flow.ids.append(log.send(clip(bodies[n % len(bodies)], stream=f"{name}-{n % 24}", lane=lane, recorded_at=moment)))
 
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(send)
-        wait_for(lambda: sending.done() or len(ids) >= count // 10, "the first clips")
-        yield ids
-        sending.result()
-    assert len(set(ids)) == count
+        flow.sending = pool.submit(send)
+        flow.reaches(count // 10)
+        yield flow
+        flow.sending.result()
+    assert len(set(flow.ids)) == count

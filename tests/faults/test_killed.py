@@ -56,10 +56,10 @@ def audited(stack: Stack, before: dict[str, int], more: int) -> None:
 def test_the_core_is_killed_process_by_process(stack: Stack) -> None:
     """Workers of both lanes, broker, model server, gateway and board, one after the other under one flow."""
     before = stack.audit()
-    with flowing(stack.settings, bodies(), CLIPS, "core") as ids:
+    with flowing(stack.settings, bodies(), CLIPS, "core") as flow:
         killed = []
         for n, name in enumerate(CORE):
-            wait_for(lambda n=n: len(ids) >= CLIPS * (n + 1) // (len(CORE) + 2), "the flow to go on", 120.0)  # type: ignore[misc]
+            flow.reaches(CLIPS * (n + 1) // (len(CORE) + 2))
             killed.append((name, pid := pid_of(stack, name)))
             kill(pid)
     whole_again(stack)
@@ -72,9 +72,9 @@ def test_the_core_is_killed_process_by_process(stack: Stack) -> None:
 def test_one_process_is_killed(stack: Stack, name: str) -> None:
     """Alone, in the middle of the flow."""
     before = stack.audit()
-    with flowing(stack.settings, bodies(), CLIPS, f"one-{name}") as ids:
+    with flowing(stack.settings, bodies(), CLIPS, f"one-{name}") as flow:
         pid = pid_of(stack, name)
-        wait_for(lambda: len(ids) >= CLIPS // 3, "the flow", 60.0)
+        flow.reaches(CLIPS // 3)
         kill(pid)
     wait_for(lambda: pid_of(stack, name) != pid, f"{name} to be started again")
     whole_again(stack)
@@ -87,9 +87,9 @@ def test_decoding_children_are_killed(stack: Stack, lane: str) -> None:
     """Each child of a lane's worker as it comes: other clips' children live, and a clip that was in their hands is tried again."""
     before = stack.audit()
     worker = psutil.Process(pid_of(stack, f"analyse-{lane}-0"))
-    with flowing(stack.settings, bodies(), CLIPS, f"children-{lane}") as ids:
+    with flowing(stack.settings, bodies(), CLIPS, f"children-{lane}") as flow:
         for goal in range(CLIPS // 8, CLIPS, CLIPS // 8):
-            wait_for(lambda goal=goal: len(ids) >= goal, "the flow", 60.0)  # type: ignore[misc]
+            flow.reaches(goal)
             kill(wait_for(lambda: decoders(worker), "a decoding child")[0].pid)
     assert worker.is_running()
     whole_again(stack)
@@ -106,8 +106,8 @@ def test_the_supervisor_is_killed_and_up_brings_all_back(stack: Stack) -> None:
     """Its orphans are found and ended; the clips that flowed meanwhile are answered by their successors."""
     before = stack.audit()
     orphans = {row["pid"] for row in stack.status().values()}
-    with flowing(stack.settings, bodies(), CLIPS, "supervisor") as ids:
-        wait_for(lambda: len(ids) >= CLIPS // 3, "the flow", 60.0)
+    with flowing(stack.settings, bodies(), CLIPS, "supervisor") as flow:
+        flow.reaches(CLIPS // 3)
         kill(int((stack.settings.state / "supervisord.pid").read_text()))
         assert all(psutil.pid_exists(pid) for pid in orphans), "its children live on"
         stack.run("up")

@@ -72,6 +72,7 @@ def test_an_input_that_kills_the_model_becomes_a_dead_letter(stack: Stack, log: 
     assert (found["lost"], found["twice"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_the_same_over_http(stack: Stack) -> None:
     """422 with the reason, in the end."""
     headers = {"X-Feature-Fingerprint": LOG_MEL.fingerprint}
