@@ -40,7 +40,7 @@ class Plan:
     decay: float = 0.02
     """AdamW's weight decay."""
     average: float = 0.995
-    """Of the weights' running average: about the last 200 steps count."""
+    """Of the weights' running average: about the last 200 steps count, or the last tenth where that is fewer."""
     smoothing: float = 0.01
     """Truth is this and 1 minus this: composed labels are right, but not that right."""
     clip: float = 2.0
@@ -81,7 +81,7 @@ class Learner:
         self.prepared, self.plan = store.load(folder), plan
         self._composers = max(1, min(4, len(os.sched_getaffinity(0)) - 1)) if composers is None else composers
         self.net = build(plan.model, len(self.prepared.labels)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(plan.average), use_buffers=True)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.net, multi_avg_fn=_Ramped(plan.average), use_buffers=True)
         self._optimizer = torch.optim.AdamW(self.net.parameters(), lr=plan.rate, weight_decay=plan.decay)
         self.elapsed, self.steps, self.epoch = 0.0, 0, 0
         self._half: bool | None = None
@@ -202,6 +202,17 @@ def predict(net: nn.Module, windows: np.ndarray[Any, np.dtype[np.float32]], batc
     with torch.inference_mode():
         parts = [net(torch.from_numpy(windows[n : n + batch])).numpy() for n in range(0, len(windows), batch)]
     return np.concatenate(parts)
+
+
+class _Ramped:
+    """An exponential average that forgets its beginning: a short run would otherwise be judged by its first steps."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+
+    def __call__(self, averaged: Any, current: Any, updates: Any) -> None:
+        decay = min(self._limit, 1.0 - 10.0 / (int(updates) + 10.0))
+        get_ema_multi_avg_fn(decay)(averaged, current, updates)  # type: ignore[no-untyped-call]
 
 
 def _one_thread(_: int) -> None:
