@@ -147,11 +147,8 @@ def show_command(clip_id: str, body: Path | None) -> None:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @REASON
 @SITE
-@click.option("--all", "everything", is_flag=True, help="All that have no answer.")
-def replay_command(ids: tuple[str, ...], reason: str | None, site: str | None, everything: bool) -> None:
-    """Send clips that were not answered since to their lane again."""
-    if not (ids or reason or site or everything):
-        raise Invalid(Reason.BAD_REQUEST, "Say which: ids, --reason, --site, or --all.")
+def replay_command(ids: tuple[str, ...], reason: str | None, site: str | None) -> None:
+    """Send clips that were not answered since to their lane again: all of them, or those named."""
     settings = get_settings()
     if ids:
         _refuse_unknown(settings, ids)

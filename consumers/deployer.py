@@ -19,7 +19,7 @@ from soundscape.events import (
     SiteDeployed,
 )
 from soundscape.kafka import broker_errors, new_consumer, new_producer, read_all, say
-from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY, REPLAYED
+from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY, UNREADABLE
 from soundscape.release import LoadedRelease, Member, load_release
 from soundscape.settings import Settings
 from soundscape.topics import DEPLOYMENT_LOG, DEPLOYMENTS
@@ -56,7 +56,7 @@ class Deployer:
         self.trouble = "reading deployments"
 
     def start(self) -> None:
-        """Read the states from the topic; waits for the broker."""
+        """Read the states from the topic if they are not known; waits for the broker."""
         while not self._read:
             try:
                 self._read_states()
@@ -70,10 +70,16 @@ class Deployer:
         consumer = new_consumer(self._settings)
         try:
             for record in read_all(consumer, [DEPLOYMENTS.name]):
-                if record.value is not None:
+                if record.value is None:
+                    continue
+                try:
                     state = decode(SiteDeployed, record.headers, record.value)
-                    self._states[state.site] = state
-                    GENERATION.labels("deployer", state.site).set(state.generation)
+                except Invalid as error:  # a later version, say
+                    UNREADABLE.labels("deployer", DEPLOYMENTS.name).inc()
+                    log.error("deployments offset %d passed over: %s", record.offset, error)
+                    continue
+                self._states[state.site] = state
+                GENERATION.labels("deployer", state.site).set(state.generation)
         finally:
             consumer.close()
         if not consumer_has(self._settings, DEPLOYMENTS.name):
@@ -93,6 +99,8 @@ class Deployer:
         Raises Unavailable without broker or model server.
         """
         with self._lock:
+            if not self._read:
+                raise Unavailable(f"The deployer is not ready ({self.trouble}); ask again in a moment.")
             loaded = load_release(self._settings.releases / release)
             before = self._states.get(site)
             generation = before.generation if before else 0
@@ -115,7 +123,11 @@ class Deployer:
                 actor=actor,
                 at=datetime.now(UTC),
             )
-            say(self._producer, DEPLOYMENTS, state)
+            try:
+                say(self._producer, DEPLOYMENTS, state)
+            except Unavailable:
+                self._read = False  # it may have been written all the same: what stands is read again before the next command
+                raise
             self._states[site] = state
             GENERATION.labels("deployer", site).set(state.generation)
             self._step(site, state.generation, "committed", release, "")
@@ -208,7 +220,6 @@ class Deployer:
             return
         count = self._letters.replay(well)
         if count:
-            REPLAYED.labels(Reason.MODEL_UNAVAILABLE).inc(count)
             self._step("all", 0, "replayed", None, f"{count} clips of {', '.join(sorted(well))}")
 
     def _serve(self, loaded: LoadedRelease) -> None:

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from contextlib import suppress
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import uvicorn
@@ -41,8 +42,12 @@ def token(settings: Settings) -> str:
     """The operator's token: made once, readable by the stack's owner only, so that loopback alone does not give the right to deploy."""
     path = settings.state / "operator.token"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with suppress(FileExistsError), open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(secrets.token_urlsafe(32))
+    if not path.exists():
+        with NamedTemporaryFile("w", dir=path.parent, encoding="utf-8") as file:  # made with mode 0600
+            file.write(secrets.token_urlsafe(32))
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)  # whole or not at all
     return path.read_text(encoding="utf-8")
 
 
@@ -93,9 +98,9 @@ def main() -> None:
 
 def _reconcile_for_ever(deployer: Deployer) -> None:
     try:
-        deployer.start()
         while True:
             try:
+                deployer.start()
                 deployer.reconcile()
             except SoundscapeError as error:
                 deployer.trouble = str(error)

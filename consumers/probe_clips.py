@@ -16,7 +16,7 @@ from soundscape.events import ClipAnalysed, ClipRecorded, MinuteRecorded, SiteDe
 from soundscape.kafka import broker_errors, new_consumer, publish
 from soundscape.settings import Settings
 from soundscape.topics import LANES, PREDICTIONS
-from soundscape.wire import decode, encode
+from soundscape.wire import PREFIX, decode, encode, texts
 
 WAIT_S = 180.0
 """Seconds that a deployment waits for the workers and for its probe clips."""
@@ -52,9 +52,10 @@ def _read_answers(consumer: Any, state: SiteDeployed, waiting: dict[str, str], d
             )
         for records in consumer.poll(200).values():
             for record in records:
-                answer = decode(ClipAnalysed, record.headers, record.value)
-                if answer.generation >= state.generation:
-                    waiting.pop(str(answer.clip_id), None)
+                if texts(record.headers).get(PREFIX + "clipid") in waiting:
+                    answer = decode(ClipAnalysed, record.headers, record.value)
+                    if answer.release_digest == state.champion.digest or answer.generation > state.generation:
+                        del waiting[str(answer.clip_id)]
 
 
 def send(producer: KafkaProducer, lane: str, site: str) -> str:

@@ -26,10 +26,14 @@ class WaitingLetters:
     def replay(self, sites: set[str]) -> int:
         """Send the waiting clips of these sites again, those that were not answered meanwhile; returns how many. Raises Unavailable."""
         self._follow()
-        ids = set[str]().union(*(self._waiting.pop(site) for site in sites & self._waiting.keys()))
+        there = sites & self._waiting.keys()
+        ids = set[str]().union(*(self._waiting[site] for site in there))
         if not ids:
             return 0
-        return replay(self._settings, lambda dead: dead.clip_id in ids and dead.reason == Reason.MODEL_UNAVAILABLE)
+        count = replay(self._settings, lambda dead: dead.clip_id in ids and dead.reason == Reason.MODEL_UNAVAILABLE)
+        for site in there:
+            del self._waiting[site]
+        return count
 
     def _follow(self) -> None:
         with broker_errors():
@@ -41,4 +45,4 @@ class WaitingLetters:
                 for record in (record for records in batch.values() for record in records):
                     said = texts(record.headers)
                     if said.get("ce_reason") == Reason.MODEL_UNAVAILABLE:
-                        self._waiting[said.get("ce_site", "")].add(said["ce_clipid"])
+                        self._waiting[said.get("ce_site", "")].add(said.get("ce_clipid", ""))

@@ -51,12 +51,12 @@ class Topic:
 
 CLIPS = Topic(
     "clips", events.ClipRecorded, "stream", KEYED, 30, 0.35,
-    ("gateway", "simulate", "deployer"), ("analyse-live", "board", "audit"),
+    ("gateway", "simulate", "deployer", "deadletters"), ("analyse-live", "board", "audit"),
     "The live lane: five seconds from somebody who waits.", durable=True,
 )  # fmt: skip
 RECORDINGS = Topic(
     "recordings", events.MinuteRecorded, "clip id", KEYED, 3, 0.30,
-    ("watcher", "gateway", "simulate", "deployer"), ("analyse-bulk", "board", "audit"),
+    ("watcher", "gateway", "simulate", "deployer", "deadletters", "bench"), ("analyse-bulk", "board", "audit"),
     "The bulk lane: recorders' minutes, and uploads of more than 15 s.",
 )  # fmt: skip
 PREDICTIONS = Topic(
@@ -84,7 +84,7 @@ TOUR_EVENTS = Topic("tour-events", events.TourMoved, "stream", KEYED, 400, 0.01,
 TOURS = Topic("tours", events.TourSummed, "stream", KEYED, None, 0.0, (), (), "What a tour has heard so far.", compacted=True)
 DEPLOYMENTS = Topic(
     "deployments", events.SiteDeployed, "site", 1, None, 0.0,
-    ("deployer",), ("deployer", "analyse-live", "analyse-bulk", "gateway", "results"),
+    ("deployer",), ("deployer", "analyse-live", "analyse-bulk", "gateway"),
     "The whole deployment state of a site; writing it is the commit.", compacted=True, durable=True,
 )  # fmt: skip
 DEPLOYMENT_LOG = Topic(

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from soundscape.errors import Invalid, Reason
 from soundscape.events import SiteDeployed
-from soundscape.metrics import GENERATION
+from soundscape.metrics import GENERATION, UNREADABLE
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Port, Settings
 from soundscape.topics import DEPLOYMENTS
@@ -47,7 +47,7 @@ class Sites:
             raise Invalid(
                 Reason.NO_RELEASE,
                 f"No release is deployed for site {site!r}; deploy one with `soundscape deploy RELEASE --site {site}`, then "
-                "`soundscape deadletters replay`.",
+                f"`soundscape deadletters replay --site {site}`.",
             )
         if isinstance(found.champion, Invalid):
             raise found.champion
@@ -77,8 +77,15 @@ class Sites:
             if await consumer.position(part) >= end:
                 self.ready.set()
             for record in (await consumer.getmany(part, timeout_ms=500)).get(part, []):
-                if record.value is not None:
-                    await self._apply(decode(SiteDeployed, record.headers, record.value))
+                if record.value is None:
+                    continue
+                try:
+                    state = decode(SiteDeployed, record.headers, record.value)
+                except Invalid as error:  # a later version, say: the site stays as it is
+                    UNREADABLE.labels(self._process, DEPLOYMENTS.name).inc()
+                    log.error("deployments offset %d passed over: %s", record.offset, error)
+                else:
+                    await self._apply(state)
 
     async def _apply(self, state: SiteDeployed) -> None:
         """Load the champion beside the work that goes on, then let it answer."""

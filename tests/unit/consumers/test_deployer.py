@@ -80,7 +80,7 @@ class World:
         monkeypatch.setattr(module, "WaitingLetters", lambda _: self.letters)
         monkeypatch.setattr(module, "say", self._say)
         self.deployer = Deployer(settings)
-        self.deployer._producer = None
+        self.deployer._producer, self.deployer._read = None, True
 
     def _say(self, _: Any, topic: Any, event: Event) -> None:
         self.said.append(event)
