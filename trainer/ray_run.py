@@ -100,13 +100,21 @@ def _work(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     plan = Plan(**{**config["plan"], "recipe": Recipe(**config["plan"]["recipe"])})
     learner = Learner(Path(config["folder"]), plan)
+    own, states = Path(config["progress"]).with_name(STATE), []
+    if own.is_file():
+        states.append(torch.load(own, weights_only=False))
     if (checkpoint := train.get_checkpoint()) is not None:
         with checkpoint.as_directory() as there:
-            learner.restore(torch.load(Path(there) / STATE, weights_only=False))
+            states.append(torch.load(Path(there) / STATE, weights_only=False))
+    if states:
+        learner.restore(max(states, key=lambda state: state["progress"]))
     first = True
     while first or not learner.done:
         if not learner.done:
             metrics = learner.run_epoch()
+            part = own.with_suffix(".part")  # Ray keeps a report only when its controller comes to it: a kill would cost more
+            torch.save(learner.state(), part)
+            part.replace(own)
             with Path(config["progress"]).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics) + "\n")
         else:
