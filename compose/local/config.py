@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from compose.local import tools
 from compose.local.processes import MARK, Process
+from soundscape.errors import Invalid, Reason
 from soundscape.settings import Settings
 
 LOG_BYTES = 10_000_000
@@ -19,12 +23,23 @@ SOCKET_LIMIT = 100
 
 
 def socket_path(settings: Settings) -> Path:
-    """Supervisor's socket: below `state`, or where that path is too long for a socket, in a folder of our own in /tmp."""
+    """Supervisor's socket: below `state`, or where that path is too long for a socket, in a folder of our own in /tmp.
+
+    Raises Invalid if somebody else could have made that folder, or could put a socket into it.
+    """
     wanted = settings.state / "supervisor.sock"
     if len(str(wanted)) + 10 <= SOCKET_LIMIT:
         return wanted
     short = hashlib.sha256(str(settings.root).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"soundscape-{short}" / "supervisor.sock"
+    folder = Path(tempfile.gettempdir()) / f"soundscape-{short}"
+    with suppress(FileNotFoundError):
+        there = folder.lstat()
+        if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.geteuid() or there.st_mode & 0o777 != 0o700:
+            raise Invalid(
+                Reason.BAD_REQUEST,
+                f"{folder} is not a folder of yours with mode 0700; remove it, or choose a shorter path with SOUNDSCAPE_DATA_DIR.",
+            )
+    return folder / "supervisor.sock"
 
 
 def supervisord_conf(settings: Settings, everything: list[Process]) -> str:

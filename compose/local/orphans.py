@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,20 +18,22 @@ RECORD = "stack.json"
 SHM = "/dev/shm/"
 PYTHON_SEMAPHORE = "sem.mp-"
 """How multiprocessing names its semaphores."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Another at each start of the machine: pids and session ids of an earlier one say nothing."""
 
 
 def record(state: Path, pid: int) -> None:
-    """Write down the supervisor: its pid with its start time, so that another process with that pid is never taken for it."""
+    """Write down the supervisor: pid, start time and boot, so that another process with that pid is never taken for it."""
     part = state / f"{RECORD}.part"
-    part.write_text(json.dumps({"pid": pid, "created": psutil.Process(pid).create_time()}))
+    part.write_text(json.dumps({"pid": pid, "created": psutil.Process(pid).create_time(), "boot": BOOT_ID.read_text().strip()}))
     part.replace(state / RECORD)
 
 
 def recorded(state: Path) -> tuple[int, float] | None:
-    """The pid and the start time of the last supervisor, if one was written down."""
+    """The pid and the start time of the last supervisor, if one was written down since the machine was started."""
     try:
         found = json.loads((state / RECORD).read_text())
-        return int(found["pid"]), float(found["created"])
+        return (int(found["pid"]), float(found["created"])) if found["boot"] == BOOT_ID.read_text().strip() else None
     except (FileNotFoundError, ValueError, KeyError):
         return None
 
@@ -47,10 +50,14 @@ def supervisor(state: Path) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(found[0])
-        alive = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - found[1]) < 0.01
+        alive = process.status() != psutil.STATUS_ZOMBIE and _same(process, found[1])
     except psutil.NoSuchProcess:
         return None
     return process if alive else None
+
+
+def _same(process: psutil.Process, created: float) -> bool:
+    return bool(abs(process.create_time() - created) < 0.01)
 
 
 def marked(process: psutil.Process, root: Path) -> bool:
@@ -66,9 +73,13 @@ def members(root: Path, state: Path) -> list[psutil.Process]:
 
     A child of the recorded supervisor shares its session (supervisord is a session's leader) and is younger; that holds after
     the supervisor was killed, and for programs that overwrite their environment (Redis). The mark finds those that opened
-    a session of their own.
+    a session of their own. The kernel gives a pid to nobody while a session has its number: where another process has
+    the supervisor's pid, none of its session is left, and the session of that number is a stranger's.
     """
     found = recorded(state)
+    with suppress(psutil.NoSuchProcess):
+        if found is not None and not _same(psutil.Process(found[0]), found[1]):
+            found = None
     return [one for one in psutil.process_iter() if one.pid != os.getpid() and _belongs(one, root, found)]
 
 

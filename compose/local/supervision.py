@@ -58,10 +58,13 @@ class Supervisor:
             return {}
 
     def start_supervisord(self, everything: list[Process]) -> None:
-        """Start supervisord with these processes, none of them started yet. Raises Broken if it does not come up."""
+        """Start supervisord with these processes, none of them started yet.
+
+        Raises Broken if it does not come up, Invalid if its socket's folder is a stranger's.
+        """
         settings = self.settings
         socket_path(settings).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        socket_path(settings).unlink(missing_ok=True)
+        socket_path(settings).unlink(missing_ok=True)  # asked again: whose folder it is counts once it is there
         (settings.state / "supervisord.pid").unlink(missing_ok=True)
         config = self._write(everything)
         command = [str(tools.VENV / "bin" / "supervisord"), "-c", str(config)]

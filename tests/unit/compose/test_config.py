@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import tempfile
 from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
 
 from compose.local import config, kafka, processes, prometheus, triton
+from soundscape.errors import Invalid
 from soundscape.settings import Port, Settings
 from soundscape.topics import MAX_MESSAGE_BYTES
 
@@ -110,6 +113,25 @@ def test_a_long_data_folder_still_gets_a_socket(tmp_path: Path) -> None:
     assert config.socket_path(deep) != config.socket_path(settings(tmp_path / ("y" * 120)))
     near = Settings.model_validate({"data_dir": "/srv/var", "port_base": 30100})
     assert config.socket_path(near) == near.state / "supervisor.sock"
+
+
+def test_a_strangers_folder_is_no_place_for_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    deep = settings(tmp_path / ("x" * 120))
+    folder = config.socket_path(deep).parent
+    folder.mkdir(mode=0o700)
+    assert config.socket_path(deep).parent == folder
+    folder.chmod(0o755)
+    with pytest.raises(Invalid, match="mode 0700"):
+        config.socket_path(deep)
+    folder.chmod(0o700)
+    with monkeypatch.context() as other, pytest.raises(Invalid, match="mode 0700"):
+        other.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+        config.socket_path(deep)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Invalid, match="mode 0700"):
+        config.socket_path(deep)
 
 
 def test_what_a_process_needs_starts_before_it(tmp_path: Path) -> None:

@@ -80,7 +80,17 @@ def test_another_process_with_the_recorded_pid_is_a_stranger(tmp_path: Path, chi
     orphans.record(tmp_path, stranger.pid)
     assert orphans.supervisor(tmp_path) == stranger
     found = json.loads((tmp_path / orphans.RECORD).read_text())
-    (tmp_path / orphans.RECORD).write_text(json.dumps(found | {"created": found["created"] + 100}))
+    (tmp_path / orphans.RECORD).write_text(json.dumps(found | {"created": found["created"] - 100}))
+    assert orphans.supervisor(tmp_path) is None
+    assert orphans.members(tmp_path, tmp_path) == []
+
+
+def test_a_record_of_another_boot_is_no_record(tmp_path: Path, children: Children) -> None:
+    stranger = children.sleeper()
+    orphans.record(tmp_path, stranger.pid)
+    assert orphans.members(tmp_path, tmp_path) == [stranger]
+    found = json.loads((tmp_path / orphans.RECORD).read_text())
+    (tmp_path / orphans.RECORD).write_text(json.dumps(found | {"boot": "another"}))
     assert orphans.supervisor(tmp_path) is None
     assert orphans.members(tmp_path, tmp_path) == []
 
