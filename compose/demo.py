@@ -93,6 +93,3 @@ def _end(story: Story, settings: Settings, code: int, keep: bool) -> None:
         story.close()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["demo"]

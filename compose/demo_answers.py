@@ -7,6 +7,7 @@ import io
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from kafka import TopicPartition
 
 from soundscape.answers import write_whole
 from soundscape.audio import WINDOW_S
-from soundscape.errors import Unavailable
+from soundscape.errors import Invalid, Unavailable
 from soundscape.events import ClipAnalysed, ClipDied
 from soundscape.kafka import broker_errors, new_consumer
 from soundscape.settings import Settings
@@ -51,12 +52,13 @@ class Answers:
                 self._consumer.seek(part, end)
 
     def poll(self, wait_s: float = 0.2) -> int:
-        """Take in what has come; returns how many records. Raises Unavailable, Invalid."""
+        """Take in what has come, without what does not decode; returns how many records. Raises Unavailable."""
         with broker_errors():
             batches = self._consumer.poll(int(wait_s * 1000))
         records = [record for batch in batches.values() for record in batch]
         for record in records:
-            self._take(record)
+            with suppress(Invalid):
+                self._take(record)
         return len(records)
 
     def _take(self, record: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from compose.demo_tables import audit_table, heard_table, latency_table, places_
 from compose.local import tools
 from soundscape.answers import csv_path, error_path
 from soundscape.audio import encode_ogg, read
+from soundscape.errors import Invalid
 from soundscape.events import SiteDeployed
 from soundscape.kafka import new_consumer, read_all
 from soundscape.release import RELEASE_FILE, load_release
@@ -97,20 +98,25 @@ def _deploy(story: Story, settings: Settings, release: str, site: str, *options:
 
 
 def _states(settings: Settings) -> dict[str, SiteDeployed]:
-    """The deployment state of each site. Raises Unavailable."""
+    """The deployment state of each site, as far as the records decode. Raises Unavailable."""
     consumer = new_consumer(settings)
+    states: dict[str, SiteDeployed] = {}
     try:
-        records = [record for record in read_all(consumer, [DEPLOYMENTS.name]) if record.value is not None]
+        for record in read_all(consumer, [DEPLOYMENTS.name]):
+            if record.value is not None:
+                with suppress(Invalid):  # a later version, say
+                    state = decode(SiteDeployed, record.headers, record.value)
+                    states[state.site] = state
     finally:
         consumer.close()
-    return {state.site: state for state in (decode(SiteDeployed, record.headers, record.value) for record in records)}
+    return states
 
 
 def _key(story: Story) -> str:
     """A new key; the one of an earlier run is revoked, because it was shown only once."""
     if any(line.startswith(f"{KEY}\t") and "in force" in line for line in story.run("key", "list")):
         story.run("key", "revoke", KEY)
-    return story.run("key", "create", KEY)[-1].split()[-1]
+    return story.run("key", "create", KEY, secret=True)[-1].split()[-1]
 
 
 def _real_recording(story: Story, settings: Settings, key: str) -> None:

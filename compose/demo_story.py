@@ -36,9 +36,12 @@ class StepFailed(Exception):
 
 
 class Running:
-    """A command that runs, its output going to the log and, where `shown`, to the terminal as it comes."""
+    """A command that runs, its output going to the log and, where `shown`, to the terminal as it comes.
 
-    def __init__(self, arguments: tuple[str, ...], log: IO[str], console: Console, shown: Shown | None) -> None:
+    What a `secret` command says is not logged; what it complains of is.
+    """
+
+    def __init__(self, arguments: tuple[str, ...], log: IO[str], console: Console, shown: Shown | None, secret: bool = False) -> None:
         self.arguments = arguments
         self.lines: list[str] = []
         self.errors: list[str] = []
@@ -56,16 +59,16 @@ class Running:
             text=True,
             errors="replace",
         )
-        pipes = ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
-        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in pipes if pair[0] is not None]
+        pipes = ((self.process.stdout, self.lines, not secret), (self.process.stderr, self.errors, True))
+        self._readers = [threading.Thread(target=self._read, args=one, daemon=True) for one in pipes if one[0] is not None]
         for reader in self._readers:
             reader.start()
 
-    def _read(self, pipe: IO[str], into: list[str]) -> None:
+    def _read(self, pipe: IO[str], into: list[str], logged: bool) -> None:
         with pipe:
             for line in pipe:
                 into.append(line.rstrip("\n"))
-                self._log.write(line)
+                self._log.write(line if logged else "(not logged)\n")
                 self._log.flush()
                 if self._shown and line.strip() and self._shown(line):
                     self._console.print(f"    [dim]{escape(line.rstrip())}[/]", soft_wrap=True, highlight=False)
@@ -128,9 +131,9 @@ class Story:
         """A line below the step; rich markup."""
         self.console.print(f"   {text}", soft_wrap=True, highlight=False)
 
-    def start(self, *arguments: str, shown: Shown | None = None) -> Running:
-        """Start a command of the product."""
-        running = Running(arguments, self._log, self.console, shown)
+    def start(self, *arguments: str, shown: Shown | None = None, secret: bool = False) -> Running:
+        """Start a command of the product; what it says stays out of the log if it is `secret`."""
+        running = Running(arguments, self._log, self.console, shown, secret)
         self._running.append(running)
         return running
 
@@ -140,9 +143,9 @@ class Story:
         code = running.finish()
         return code, running.lines, running.errors
 
-    def run(self, *arguments: str, shown: Shown | None = None) -> list[str]:
-        """Run a command that must succeed; its lines. Raises StepFailed."""
-        return self.succeeded(self.start(*arguments, shown=shown))
+    def run(self, *arguments: str, shown: Shown | None = None, secret: bool = False) -> list[str]:
+        """Run a command that must succeed; its lines, which stay out of the log if they are `secret`. Raises StepFailed."""
+        return self.succeeded(self.start(*arguments, shown=shown, secret=secret))
 
     def succeeded(self, running: Running) -> list[str]:
         """Wait for a command that must succeed; its lines. Raises StepFailed."""

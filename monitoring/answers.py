@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
 from kafka import TopicPartition
 
-from soundscape.errors import Unavailable
+from soundscape.errors import Invalid, Unavailable
 from soundscape.events import ClipAnalysed
 from soundscape.kafka import broker_errors, new_consumer
 from soundscape.settings import Settings
@@ -34,12 +35,13 @@ class Answers:
         self.found: dict[str, tuple[ClipAnalysed, float]] = {}
 
     def read(self, timeout_ms: int = 100) -> None:
-        """Take what has come."""
+        """Take what has come, without what does not decode."""
         with broker_errors():
             for records in self._consumer.poll(timeout_ms).values():
                 for record in records:
-                    event = decode(ClipAnalysed, record.headers, record.value)
-                    self.found[str(event.clip_id)] = (event, record.timestamp / 1000)
+                    with suppress(Invalid):
+                        event = decode(ClipAnalysed, record.headers, record.value)
+                        self.found[str(event.clip_id)] = (event, record.timestamp / 1000)
 
     def wait(self, wanted: set[str], limit_s: float) -> None:
         """Read until all of these are answered. Raises Unavailable if that takes longer than the limit."""

@@ -8,18 +8,21 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from soundscape.errors import Invalid, Reason
 from soundscape.settings import Port, Settings, get_settings
+
+if TYPE_CHECKING:
+    from monitoring.answers import Answers
 
 SITE = "bench"
 
@@ -117,11 +120,7 @@ def stream(minutes: int, as_json: bool) -> None:
     answers.wait(warm, 300.0)
     bare = [bare_speed(model, best, some)]
     started = time.time()
-    ids: set[str] = set()
-    sender = threading.Thread(target=lambda: ids.update(publish_minutes(settings, SITE, minutes)))
-    sender.start()
-    while sender.is_alive():
-        answers.read()
+    ids = publish_and_read(settings, minutes, answers)
     answers.wait(ids, 900.0)
     spent = max(answers.found[one][1] for one in ids) - started
     windows = sum(len(answers.found[one][0].windows) for one in ids)
@@ -172,18 +171,23 @@ def soundscape(*arguments: str) -> str:
 
 
 def deployed(settings: Settings) -> dict[str, str]:
-    """Champion by site. Raises Unavailable without a broker."""
+    """Champion by site, as far as the records decode. Raises Unavailable without a broker."""
     from soundscape.events import SiteDeployed
     from soundscape.kafka import new_consumer, read_all
     from soundscape.topics import DEPLOYMENTS
     from soundscape.wire import decode
 
     consumer = new_consumer(settings)
+    champions: dict[str, str] = {}
     try:
-        states = [decode(SiteDeployed, r.headers, r.value) for r in read_all(consumer, [DEPLOYMENTS.name]) if r.value is not None]
+        for record in read_all(consumer, [DEPLOYMENTS.name]):
+            if record.value is not None:
+                with suppress(Invalid):  # a later version, say
+                    state = decode(SiteDeployed, record.headers, record.value)
+                    champions[state.site] = state.champion.name
     finally:
         consumer.close()
-    return {state.site: state.champion.name for state in states}
+    return champions
 
 
 def bare_model(settings: Settings, site: str) -> Path | None:
@@ -232,6 +236,15 @@ def publish_minutes(settings: Settings, site: str, minutes: int) -> set[str]:
             one.get(timeout=120)
         producer.close()
     return ids
+
+
+def publish_and_read(settings: Settings, minutes: int, answers: Answers) -> set[str]:
+    """Publish recorded minutes to the benchmark's site while answers are read; their ids. Raises what stopped the publishing."""
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(publish_minutes, settings, SITE, minutes)
+        while not sending.done():
+            answers.read()
+        return sending.result()
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -8,13 +8,15 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 from uuid import UUID
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from compose import demo_steps
+from compose import demo_answers, demo_steps
 from compose.demo import demo
 from compose.demo_answers import Streamed, compare, latencies, read_streamed, write_rows
 from compose.demo_steps import Bar
@@ -22,12 +24,15 @@ from compose.demo_story import StepFailed, Story
 from compose.demo_tables import heard_table, latency_table, score_table, species_table
 from compose.local import tools
 from soundscape.errors import Unavailable
-from soundscape.events import ClipAnalysed, Detection, Names, Place, Stages, Window
+from soundscape.events import ClipAnalysed, ClipDied, Detection, Names, Place, ReleaseRef, SiteDeployed, Stages, Window
 from soundscape.settings import get_settings
 from soundscape.taxonomy import Species
+from soundscape.wire import Message, encode
 
 NOW = datetime(2026, 6, 1, 5, 0, tzinfo=UTC)
 A, B = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
+FROM_LATER = Message(b"", b"{}", [("ce_type", b"org.elsilencio.something.v9")])
+"""A record that this version does not know."""
 WREN = Names(scientific="Pilatroglodytes saltans", en="Marble Wren", es="Cucarachero Canica")
 
 
@@ -47,6 +52,11 @@ def answer(
         ),
         stages=Stages.model_validate(dict(zip(names, moments, strict=True))),
     )  # fmt: skip
+
+
+def record(topic: str, message: Message | None) -> SimpleNamespace:
+    """As kafka-python hands it out; without a message, a tombstone."""
+    return SimpleNamespace(topic=topic, value=message and message.value, headers=message.headers if message else [])
 
 
 def shown(renderable: object) -> str:
@@ -167,6 +177,43 @@ def test_a_failed_command_ends_the_step_with_its_last_words(story: Story, comman
         story.run("fail")
 
     assert "it is broken" in spoken(story)
+
+
+def test_the_key_is_not_written_to_the_log(story: Story, command: Path) -> None:
+    (tools.VENV / "bin" / "soundscape").write_text('#!/bin/sh\necho "it is shown this once: word-of-$2"\n')
+    assert demo_steps._key(story) == "word-of-create"
+
+    story.close()
+    logged = story.log_path.read_text()
+    assert "$ soundscape key create demo" in logged
+    assert "word-of-list" in logged
+    assert "word-of-create" not in logged
+
+
+def test_a_deployment_that_does_not_decode_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SiteDeployed(site="here", generation=1, champion=ReleaseRef(name="r", digest="d"), reason="", actor="ana", at=NOW)
+    records = [record("deployments", encode(state)), record("deployments", FROM_LATER), record("deployments", None)]
+    monkeypatch.setattr(demo_steps, "new_consumer", lambda _: MagicMock())
+    monkeypatch.setattr(demo_steps, "read_all", lambda *_: iter(records))
+
+    assert demo_steps._states(get_settings()) == {"here": state}
+
+
+def test_an_answer_that_does_not_decode_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = answer(A, [(0.1, 0.9)], [])
+    died = ClipDied(clip_id=B, reason="empty", detail="", topic="clips", partition=0, offset=1, died_at=NOW, original=b"")
+    consumer = MagicMock()
+    consumer.end_offsets.return_value = {}
+    consumer.poll.return_value = {
+        "one": [record("predictions", FROM_LATER), record("predictions", encode(here))],
+        "other": [record("dead-letters", FROM_LATER), record("dead-letters", encode(died))],
+    }
+    monkeypatch.setattr(demo_answers, "new_consumer", lambda _: consumer)
+    answers = demo_answers.Answers(get_settings())
+
+    assert answers.poll() == 4
+    assert answers.predicted == {A: here}
+    assert list(answers.dead) == [B]
 
 
 def test_what_was_answered_is_counted_to_the_end(story: Story) -> None:
