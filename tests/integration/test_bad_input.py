@@ -120,7 +120,8 @@ def test_http_answers_what_is_only_odd(stack: Stack, name: str) -> None:
 
 
 def test_http_refuses_100_mb_before_it_has_read_them(stack: Stack) -> None:
-    """413, by its declared length, and as it comes where none is declared."""
+    """413, by its declared length, and as it comes where none is declared; the gateway lives on."""
+    before = stack.status()["gateway"]["pid"]
     refused(stack.post(bytes(HUGE)), 413, "too-large")
 
     def chunks() -> object:
@@ -131,8 +132,11 @@ def test_http_refuses_100_mb_before_it_has_read_them(stack: Stack) -> None:
     try:
         answer = httpx.post(f"{stack.gateway_url}/v1/clips", content=chunks(), headers=headers, timeout=60.0)  # type: ignore[arg-type]
     except httpx.TransportError:
-        return  # the connection ended before it was all sent: not read, that is
-    refused(answer, 413, "too-large")
+        pass  # the connection ended before it was all sent: not read, that is
+    else:
+        refused(answer, 413, "too-large")
+    after = stack.status()["gateway"]
+    assert (after["pid"], after["healthy"]) == (before, True), after
 
 
 def test_http_refuses_features_that_do_not_fit(stack: Stack, tmp_path: Path) -> None:
