@@ -56,15 +56,20 @@ def train(data: Path, model: str, minutes: float, name: str | None, again: bool)
 @click.option("--data", required=True, type=FOLDER, help="Folder with soundscape_labels.csv, taxonomy.csv and train_soundscapes/.")
 @click.option("--answers", required=True, type=click.Path(path_type=Path), help="Folder of STEM.csv files, or JSON lines.")
 @click.option("--learnt-from", type=FOLDER, help="Data that the rivals learn from; --data itself unless given.")
+@click.option("--release", default=None, help="Release whose thresholds say what was heard; 0.5 for every species unless given.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def score(data: Path, answers: Path, learnt_from: Path | None, as_json: bool) -> None:
+def score(data: Path, answers: Path, learnt_from: Path | None, release: str | None, as_json: bool) -> None:
     """Score answers against a folder's truth: macro ROC-AUC and mAP, species by species, and beside simple rivals."""
     import json
 
+    from soundscape.release import load_release
     from trainer.scoring import Told, scored
 
+    settings = get_settings()
     quiet = (lambda _: None) if as_json else click.echo
-    found = scored(data, answers, learnt_from or data, get_settings().root / "datasets", quiet)
+    served = load_release(settings.releases / release) if release else None
+    thresholds = dict(zip(served.label_names, served.thresholds.tolist(), strict=True)) if served else {}
+    found = scored(data, answers, learnt_from or data, settings.root / "datasets", thresholds, quiet)
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:

@@ -35,7 +35,7 @@ class Plan:
     model: str
     minutes: float
     batch: int = 16
-    """Many small steps: in two minutes 16 a batch heard 0.92 where 32 heard 0.79 (docs/decisions/0005-first-model.md)."""
+    """Many small steps: in 70 s 16 a batch heard 0.93 where 32 heard 0.88 (docs/decisions/0005-first-model.md)."""
     rate: float = 2e-3
     decay: float = 0.02
     """AdamW's weight decay."""

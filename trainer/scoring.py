@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from trainer.listen import listen
 from trainer.prepare import prepare
 
 HEARD = 0.5
-"""A species counts as heard in a row from this score on; the release's own thresholds decide on the stream."""
+"""A species counts as heard in a row from this score on, unless a release's threshold is given."""
 
 
-def scored(data: Path, answers: Path, learnt_from: Path, datasets: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def scored(
+    data: Path, answers: Path, learnt_from: Path, datasets: Path, thresholds: Mapping[str, float], say: Callable[[str], None]
+) -> dict[str, Any]:
     """Scores of the answers and of the rivals on the same rows, as one plain object. Raises Invalid as `join`."""
     joined = join(data, answers)
+    heard = joined.scores >= np.array([thresholds.get(one.label, HEARD) for one in joined.species], np.float32)
     by_class, precision = evaluate.auc_by_class(joined.truth, joined.scores), evaluate.ap_by_class(joined.truth, joined.scores)
     taxa: dict[str, list[int]] = {}
     for n, one in enumerate(joined.species):
@@ -37,8 +40,8 @@ def scored(data: Path, answers: Path, learnt_from: Path, datasets: Path, say: Ca
             {
                 "label": one.label, "scientific": one.scientific, "en": one.en, "es": one.es,
                 "there": int(joined.truth[:, n].sum()),
-                "heard": int((joined.scores[:, n] >= HEARD).sum()),
-                "right": int((joined.truth[:, n] & (joined.scores[:, n] >= HEARD)).sum()),
+                "heard": int(heard[:, n].sum()),
+                "right": int((joined.truth & heard)[:, n].sum()),
                 "auc": None if np.isnan(by_class[n]) else round(float(by_class[n]), 4),
                 "ap": None if np.isnan(precision[n]) else round(float(precision[n]), 4),
             }
