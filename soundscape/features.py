@@ -119,6 +119,14 @@ def mel_power(wave: Float32, spec: FeatureSpec = LOG_MEL) -> Float32:
     return out
 
 
+def band_widths(spec: FeatureSpec = LOG_MEL) -> Float32:
+    """Width of each mel band in Hz at half its height, float32 (n_mels,)."""
+    from librosa import mel_frequencies
+
+    edges = mel_frequencies(n_mels=spec.n_mels + 2, fmin=spec.fmin, fmax=spec.fmax, htk=False)
+    return np.asarray((edges[2:] - edges[:-2]) / 2, np.float32)
+
+
 def chunks(wave: Float32, spec: FeatureSpec) -> Float32:
     """Sound of every window at the spec's own rate: float32 (windows, chunks, chunk samples), from mono float32 at 32 kHz."""
     windows = len(window_starts(wave.size))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
-from soundscape.features import LOG_MEL, SILENCE_POWER, FeatureSpec
+from soundscape.features import LOG_MEL, SILENCE_POWER, FeatureSpec, band_widths
 
 Float32 = npt.NDArray[np.float32]
 
@@ -63,7 +63,7 @@ class Mixer:
         spec: FeatureSpec = LOG_MEL,
     ) -> None:
         self._clips, self._beds, self._labels, self._rng, self._recipe, self._spec = clips, beds, labels, rng, recipe, spec
-        self._bands = _widths(spec)[:, None]
+        self._bands = band_widths(spec)[:, None]
         """Slaney's filters are normed by width: times this, mel power is power again."""
         self._of = [[clip for clip in clips if clip.columns[0] == column] for column in range(labels)]
         weights = np.array([len(own) ** recipe.rarity if own else 0.0 for own in self._of])
@@ -207,14 +207,6 @@ class Mixer:
                 stripe = (slice(start, start + width), slice(None))
                 window[stripe if axis == 0 else stripe[::-1]] = window.mean()
         return window
-
-
-def _widths(spec: FeatureSpec) -> Float32:
-    """Width of each mel band in Hz at half its height, float32 (n_mels,)."""
-    from librosa import mel_frequencies
-
-    edges = mel_frequencies(n_mels=spec.n_mels + 2, fmin=spec.fmin, fmax=spec.fmax, htk=False)
-    return np.asarray((edges[2:] - edges[:-2]) / 2, np.float32)
 
 
 def _power(decibels: npt.NDArray[np.float16]) -> Float32:
