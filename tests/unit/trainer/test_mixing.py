@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from soundscape.features import LOG_MEL, mel_power
-from trainer.mixing import Mixer, Recipe, Source, _widths
+from soundscape.features import LOG_MEL, band_widths, mel_power
+from trainer.mixing import Mixer, Recipe, Source
 from trainer.testing import VOICES, call
 
 PLAIN = Recipe(clean=0.0, masks=0, shift_bands=0.0, stretch=0.0, equaliser_db=0.0)
@@ -68,7 +68,7 @@ def test_the_signal_to_noise_ratio_is_that_of_the_sound(pitch: float) -> None:
     rng = np.random.default_rng(4)
     tone = (0.1 * np.sin(2 * np.pi * pitch * np.arange(5 * 32_000) / 32_000)).astype(np.float32)
     noise = rng.normal(0, 0.05, tone.size).astype(np.float32)
-    widths = _widths(LOG_MEL)[:, None]
+    widths = band_widths(LOG_MEL)[:, None]
     in_sound = 10 * np.log10(np.mean(tone**2) / np.mean(noise**2))
     in_mel = 10 * np.log10((mel_power(tone) * widths).sum() / (mel_power(noise) * widths).sum())
     assert in_mel == pytest.approx(in_sound, abs=1.0)
