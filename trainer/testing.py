@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def _write(path: Path, wave: np.ndarray[tuple[int], np.dtype[np.float32]]) -> No
     soundfile.write(path, wave, RATE, format="OGG", subtype="VORBIS")
 
 
-def _table(path: Path, rows: list[dict[str, object]]) -> None:
+def _table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
