@@ -18,7 +18,7 @@ from soundscape.logs import set_up_logging
 from soundscape.metrics import CLIPS_OUT
 from soundscape.settings import Port, Settings, get_settings
 from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
-from soundscape.wire import texts
+from soundscape.wire import name_of, texts
 
 PROCESS = "results"
 RESULTS_TOPICS = (PREDICTIONS, DEAD_LETTERS)
@@ -85,7 +85,7 @@ class Files:
                 event: ClipAnalysed | ClipDied | None = read(PROCESS, ClipAnalysed, record)
             else:
                 event = read(PROCESS, ClipDied, record)
-            if event is None or not event.file_name:
+            if event is None or not name_of(event.file_name):  # no file was ever watched under a name that is none
                 continue
             stem, said = answers.stem_of(event.file_name), said_by(event, texts(record.headers))
             if not replaces(said, new.get(stem) or self._ledger.standing(stem)):

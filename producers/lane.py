@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from producers.disk import lack_of_room
 from soundscape.kafka import backlog, new_admin
 from soundscape.settings import Settings
 from soundscape.topics import RECORDINGS
@@ -14,19 +15,23 @@ GROUP = "analyse-bulk"
 
 
 class Lane:
-    """How many more clips the lane takes before its backlog is full."""
+    """How many more clips the lane takes before its backlog, or the disk, is full."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises Unavailable."""
+        self.why = ""
+        self._settings = settings
         self._limit, self._admin = settings.max_backlog_clips, new_admin(settings)
         self._asked_at, self._free = float("-inf"), 0
 
     def has_room(self) -> bool:
-        """Whether one more clip may be sent. Raises Unavailable if the broker does not answer."""
+        """Whether one more clip may be sent; `why` says why not. Raises Unavailable if the broker does not answer, OSError."""
         if time.monotonic() > self._asked_at + LOOK_S:
             self._free = self._limit - backlog(self._admin, RECORDINGS, GROUP)
             self._asked_at = time.monotonic()
-        return self._free > 0
+        full = "The bulk lane's backlog is full." if self._free <= 0 else ""
+        self.why = lack_of_room(self._settings) or full
+        return not self.why
 
     def sent(self) -> None:
         """One clip more waits there."""

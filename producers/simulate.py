@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from soundscape.errors import Invalid, Reason
+from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _counted(sent: Sequence[Sent]) -> str:
 
 def _play(takes: Sequence[Take], rate: float, sink: Sink, progress: Progress, settings: Settings | None) -> None:
     """Put every recording into the sink when it is due: a recording is sent when it has ended."""
+    from producers.disk import lack_of_room
     from producers.lane import Lane
 
     lane = Lane(settings) if settings and not all(take.clips for take in takes) else None
@@ -135,6 +136,8 @@ def _play(takes: Sequence[Take], rate: float, sink: Sink, progress: Progress, se
                 time.sleep(min(0.2, recording.due_s / rate - progress.elapsed + 1e-3))
                 sink.settle()
                 progress.show(len(sink.sent))
+            if settings and (why := lack_of_room(settings)):
+                raise Unavailable(f"{why} {len(sink.sent)} recordings had arrived before.")
             while lane is not None and not recording.tour and not lane.has_room():
                 progress.show(len(sink.sent), "the lane's backlog is full, waiting for the workers")
                 time.sleep(TICK_S)

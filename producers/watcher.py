@@ -224,7 +224,7 @@ def follow(watcher: Watcher, lane: Lane, flag: Flag, health: Health) -> None:
     while True:
         flag.clear()
         full = not lane.has_room()
-        health.why = "The bulk lane's backlog is full; files wait in the folder." if full else ""
+        health.why = f"{lane.why} Files wait in the folder." if full else ""
         for path, look in watcher.new_files():
             if not lane.has_room():
                 break

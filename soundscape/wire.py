@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from soundscape.errors import Invalid, Reason
-from soundscape.events import ClipDied, ClipRecorded, Event, Place
+from soundscape.events import ClipDied, ClipRecorded, Event, Name, Place
+from soundscape.topics import DEAD_LETTER_ROOM_BYTES, MAX_MESSAGE_BYTES
 
 E = TypeVar("E", bound=Event)
 Headers = list[tuple[str, bytes]]
@@ -18,6 +19,13 @@ SOURCE = "/el-silencio"
 ORIGINAL = "original_"
 """Prefix under which a dead letter carries the headers of the record that died."""
 PREFIX = "ce_"
+DROPPED = PREFIX + "droppedheaders"
+"""How many of the record's headers its dead letter had no room for."""
+KEY_CHARACTERS = 1000
+"""Of a dead record's key; ours have at most 200."""
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_RECORD_BYTES, _HEADER_BYTES = 128, 10
+"""What Kafka adds to a message and to each of its headers, at most (record format 2: a batch's head, and varints of five bytes)."""
 
 
 class Message(NamedTuple):
@@ -57,9 +65,7 @@ def decode(kind: type[E], headers: Iterable[tuple[str, bytes]] | Mapping[str, by
     try:
         if kind.BODY is None:
             return kind.model_validate_json(value or b"")
-        fields: dict[str, Any] = {
-            name: named[header] for name in kind.model_fields if (header := PREFIX + name.replace("_", "")) in named
-        }
+        fields: dict[str, Any] = {name: named[header] for name in kind.model_fields if (header := PREFIX + name.replace("_", "")) in named}
         fields[kind.BODY] = value or b""
         if "content_type" in kind.model_fields and "content-type" in named:
             fields["content_type"] = named["content-type"]
@@ -81,11 +87,28 @@ def texts(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes]) -> dict[st
 
 def identity(named: Mapping[str, str], place: Place) -> str:
     """The clip that a record of a lane says it is, by its header texts, or its place on the log where it says none."""
-    return (named.get(PREFIX + "type") == ClipRecorded.TYPE and named.get(PREFIX + "id")) or str(place)
+    return (named.get(PREFIX + "type") == ClipRecorded.TYPE and name_of(named.get(PREFIX + "id"))) or str(place)
+
+
+def name_of(text: str | None) -> str | None:
+    """The text where it holds as a name, else None."""
+    try:
+        return _NAME.validate_python(text)
+    except ValidationError:
+        return None
+
+
+def size(message: Message) -> int:
+    """Bytes of a message on the log, at most."""
+    headers = sum(_HEADER_BYTES + len(name.encode()) + len(item or b"") for name, item in message.headers)
+    return _RECORD_BYTES + len(message.key) + len(message.value) + headers
 
 
 def dead_letter(place: Place, key: bytes | None, headers: Headers, value: bytes | None, why: Invalid) -> Message:
-    """The dead letter of a record, whatever it holds: its bytes and headers unchanged, its reason beside them."""
+    """The dead letter of a record, whatever it holds: its bytes and headers unchanged, its reason beside them.
+
+    Headers that its topic has no room for are left out, the largest first, and counted in `ce_droppedheaders`; the body never is.
+    """
     named = texts(headers)
     event = ClipDied(
         clip_id=identity(named, place),
@@ -95,15 +118,28 @@ def dead_letter(place: Place, key: bytes | None, headers: Headers, value: bytes 
         partition=place.partition,
         offset=place.offset,
         died_at=datetime.now(UTC),
-        record_key=key.decode(errors="replace") if key else None,
-        site=named.get(PREFIX + "site"),
-        stream=named.get(PREFIX + "stream"),
-        file_name=named.get(PREFIX + "filename"),
+        record_key=key.decode(errors="replace")[:KEY_CHARACTERS] if key else None,
+        site=name_of(named.get(PREFIX + "site")),
+        stream=name_of(named.get(PREFIX + "stream")),
+        file_name=name_of(named.get(PREFIX + "filename")),
         probe=named.get(PREFIX + "probe") == "true",
         original=value or b"",
     )
     message = encode(event)
-    return message._replace(headers=message.headers + [(ORIGINAL + name, item) for name, item in headers])
+    kept = dict(enumerate((ORIGINAL + name, item) for name, item in headers))
+    whole = message._replace(headers=[*message.headers, *kept.values()])
+    excess = size(whole) - MAX_MESSAGE_BYTES - DEAD_LETTER_ROOM_BYTES
+    if excess <= 0:
+        return whole
+    excess += _HEADER_BYTES + len(DROPPED) + len(str(len(headers)))
+    bytes_of = {n: _HEADER_BYTES + len(name.encode()) + len(item or b"") for n, (name, item) in kept.items()}
+    for n in sorted(bytes_of, key=bytes_of.__getitem__, reverse=True):
+        if excess <= 0:
+            break
+        excess -= bytes_of[n]
+        del kept[n]
+    dropped = (DROPPED, str(len(headers) - len(kept)).encode())
+    return message._replace(headers=[*message.headers, dropped, *kept.values()])
 
 
 def revived(headers: Headers, value: bytes) -> Message:

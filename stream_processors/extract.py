@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from typing import NamedTuple
 
@@ -12,13 +11,12 @@ import numpy.typing as npt
 from soundscape.audio import WINDOW_S, decode, window_starts
 from soundscape.errors import Invalid, Reason
 from soundscape.features import LOG_MEL, FeatureSpec
+from soundscape.log_mels import read_log_mels
 
 Float32 = npt.NDArray[np.float32]
 
 SILENCE = 1e-5
 """Peak of a silent window: -100 dB of full scale, a third of one step of 16-bit sound."""
-MAX_UPLOADED_WINDOWS = 12
-"""Windows of log-mels that a client may send: a minute, 1 MB as float16."""
 
 
 class Extracted(NamedTuple):
@@ -49,20 +47,7 @@ def from_log_mels(body: bytes, fingerprint: str, specs: tuple[FeatureSpec, ...])
     if fingerprint not in known:
         named = ", ".join(known) or "none: it takes sound"
         raise Invalid(Reason.UNKNOWN_FEATURES, f"The features are {fingerprint}; the site's release takes {named}. Send sound, or those.")
-    try:
-        array = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise Invalid(Reason.BAD_FEATURES, "The log-mels are not a plain .npy array (pickled objects are never read).") from error
-    shape = known[fingerprint].shape
-    if array.dtype != np.float16 or array.shape[1:] != shape or not 1 <= len(array) <= MAX_UPLOADED_WINDOWS:
-        raise Invalid(
-            Reason.BAD_FEATURES,
-            f"The log-mels are {array.dtype} {array.shape}; send float16 (windows, {shape[0]}, {shape[1]}), "
-            f"1 to {MAX_UPLOADED_WINDOWS} windows.",
-        )
-    mels = array.astype(np.float32)
-    if not np.isfinite(mels).all() or mels.min() < 0.0 or mels.max() > 1.0:
-        raise Invalid(Reason.BAD_FEATURES, "The log-mels must be finite and lie between 0 and 1.")
+    mels = read_log_mels(body, known[fingerprint]).astype(np.float32)
     now = time.time()
     return Extracted({fingerprint: mels}, [not window.any() for window in mels], now, now)
 

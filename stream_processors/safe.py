@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.errors import Broken, Invalid, Reason, Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Place
 from soundscape.metrics import CLIPS_IN, CLIPS_OUT, DEAD_LETTERS, IN_FLIGHT, WAITING
 from soundscape.release import LoadedRelease
 from soundscape.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
 from soundscape.topics import PREDICTIONS
-from soundscape.wire import Headers, Message, dead_letter, decode, encode
+from soundscape.wire import ORIGINAL, Headers, Message, dead_letter, decode, encode
 from stream_processors.analyse import Analyser
 from stream_processors.extract import Extracted
 from stream_processors.sites import Sites
@@ -34,7 +34,7 @@ Publish = Callable[[str, Message], Awaitable[None]]
 
 
 class Processor:
-    """Answers records of one lane by the safe pattern (docs/decisions/0003-stream.md): nothing escapes but cancellation."""
+    """Answers records of one lane by the safe pattern (docs/decisions/0003-stream.md): nothing escapes but Broken and cancellation."""
 
     def __init__(self, lane: str, analyser: Analyser, triton: Triton, sites: Sites, publish: Publish, sick_limit_s: float) -> None:
         self._lane, self._analyser, self._triton, self._sites, self._publish = lane, analyser, triton, sites, publish
@@ -49,7 +49,7 @@ class Processor:
         return next(iter(self._waits.values()), "")
 
     async def safe(self, place: Place, key: bytes | None, headers: Headers, value: bytes | None) -> None:
-        """Answer one record, or make it a dead letter; return when the broker has acknowledged either."""
+        """Answer one record, or make it a dead letter; return when the broker has acknowledged either. Raises Broken if it never will."""
         received = time.time()
         CLIPS_IN.labels("analyse", self._lane).inc()
         with IN_FLIGHT.labels(self._lane).track_inprogress(), self._forgotten(place):
@@ -59,8 +59,20 @@ class Processor:
                 why = error if isinstance(error, Invalid) else _fault(error)
                 log.warning("dead letter %s: %s: %s", place, why.reason, why.detail, exc_info=None if why is error else error)
                 DEAD_LETTERS.labels(self._lane, why.reason).inc()
-                await self._persist(place, DEAD_LETTERS_TOPIC.name, dead_letter(place, key, headers, value, why))
+                await self._bury(place, key, headers, value, why)
         CLIPS_OUT.labels("analyse", self._lane).inc()
+
+    async def _bury(self, place: Place, key: bytes | None, headers: Headers, value: bytes | None, why: Invalid) -> None:
+        """Publish a dead letter, without the record's headers if the broker takes it no other way. Raises Broken if it takes none."""
+        try:
+            letter = dead_letter(place, key, headers, value, why)
+            try:
+                await self._persist(place, DEAD_LETTERS_TOPIC.name, letter)
+            except Invalid:
+                bare = [(name, item) for name, item in letter.headers if not name.startswith(ORIGINAL)]
+                await self._persist(place, DEAD_LETTERS_TOPIC.name, letter._replace(headers=bare))
+        except Exception as error:
+            raise Broken(f"The dead letter of {place} cannot be published ({error}); the record is read again.") from error
 
     async def _answered(self, place: Place, headers: Headers, value: bytes | None, received: float) -> ClipAnalysed:
         clip = decode(ClipRecorded, headers, value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from producers.disk import lack_of_room
 from producers.gateway.follow import REQUEST_MS, RETRY_S, Follower, new_consumer, wait_for_topics
 from producers.gateway.problems import Problem
 from soundscape.settings import Port, Settings
@@ -40,16 +40,8 @@ class Guard:
 
     def check_disk(self) -> None:
         """Raise Problem (503, disk-full) where the data folder's disk has less free than the settings ask."""
-        folder = self._settings.root
-        while not folder.exists():
-            folder = folder.parent
-        free_gb = shutil.disk_usage(folder).free / 1e9
-        if free_gb < self._settings.min_free_gb:
-            detail = (
-                f"The disk has {free_gb:.1f} GB free, and clips are taken from {self._settings.min_free_gb:g} GB on; nothing was "
-                "accepted. Free some space, then send the clip again."
-            )
-            raise Problem(503, "disk-full", detail)
+        if why := lack_of_room(self._settings):
+            raise Problem(503, "disk-full", f"{why} Nothing was accepted. Free some space, then send the clip again.")
 
     def check_backlog(self, lane: str) -> None:
         """Raise Problem (503, backlog) where more clips wait in the lane than the settings allow."""

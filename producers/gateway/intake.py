@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
-
-import numpy as np
 
 from producers.gateway import ogg
 from producers.gateway.schemas import Told
@@ -15,11 +12,10 @@ from soundscape.audio import MAX_MESSAGE_BYTES, MAX_SECONDS, WINDOW_S
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipRecorded, MinuteRecorded
 from soundscape.features import FeatureSpec
+from soundscape.log_mels import read_log_mels
 
 LIVE_S = 15.0
 """Longer sound goes to the bulk lane: it would hold up the guides behind it."""
-MAX_LOG_MEL_WINDOWS = 12
-"""Windows of log-mels in one upload: a minute, 1 MB as float16."""
 SLACK = 1.002
 """What a file may last beyond MAX_SECONDS, as soundscape.audio allows."""
 NPY: Literal["application/x-npy"] = "application/x-npy"
@@ -61,7 +57,7 @@ async def prepare_sound(body: bytes, children: Children) -> Prepared:
 def prepare_log_mels(body: bytes, fingerprint: str | None, specs: dict[str, FeatureSpec]) -> Prepared:
     """Log-mels that a client computed: `.npy`, float16 (windows, n_mels, frames) in [0, 1], of a spec that is deployed.
 
-    Only the header is parsed, and never a pickle. Raises Invalid: empty, unknown-features, bad-features.
+    Raises Invalid: empty, unknown-features, bad-features.
     """
     if not body:
         raise Invalid(Reason.EMPTY, "The clip has no bytes; send the log-mels as the body.")
@@ -72,26 +68,8 @@ def prepare_log_mels(body: bytes, fingerprint: str | None, specs: dict[str, Feat
             Reason.UNKNOWN_FEATURES,
             f"X-Feature-Fingerprint is {fingerprint or 'missing'}; the site's release takes {named}. Send sound, or those.",
         )
-    shape = known[fingerprint].shape
-    wanted = f"send float16 (windows, {', '.join(map(str, shape))}), 1 to {MAX_LOG_MEL_WINDOWS} windows"
-    stream = io.BytesIO(body)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        found, _, dtype = read(stream)
-    except (ValueError, KeyError, EOFError, SyntaxError) as error:
-        raise Invalid(Reason.BAD_FEATURES, f"The body is no .npy file of version 1 or 2; {wanted}.") from error
-    if dtype.hasobject:
-        raise Invalid(Reason.BAD_FEATURES, f"The .npy holds pickled objects, which are never read; {wanted}.")
-    if dtype != np.float16 or found[1:] != shape or not 1 <= found[0] <= MAX_LOG_MEL_WINDOWS:
-        raise Invalid(Reason.BAD_FEATURES, f"The log-mels are {dtype} {found}; {wanted}.")
-    values = body[stream.tell() :]
-    if len(values) != int(np.prod(found)) * 2:
-        raise Invalid(Reason.BAD_FEATURES, "The .npy does not hold as many numbers as its header says; send it whole.")
-    numbers = np.frombuffer(values, dtype)
-    if not (np.isfinite(numbers).all() and numbers.min() >= 0 and numbers.max() <= 1):
-        raise Invalid(Reason.BAD_FEATURES, "The log-mels must be finite and lie between 0 and 1.")
-    return Prepared(body, NPY, found[0] * WINDOW_S, feature_fingerprint=fingerprint)
+    windows = len(read_log_mels(body, known[fingerprint]))
+    return Prepared(body, NPY, windows * WINDOW_S, feature_fingerprint=fingerprint)
 
 
 def lane_of(seconds: float | None) -> Literal["live", "bulk"]:
@@ -99,9 +77,7 @@ def lane_of(seconds: float | None) -> Literal["live", "bulk"]:
     return "bulk" if seconds is not None and seconds > LIVE_S else "live"
 
 
-def recorded(
-    prepared: Prepared, clip_id: str, digest: str, site: str, stream: str, told: Told, traceparent: str | None
-) -> ClipRecorded:
+def recorded(prepared: Prepared, clip_id: str, digest: str, site: str, stream: str, told: Told, traceparent: str | None) -> ClipRecorded:
     """The event of a clip, for its lane. Raises pydantic's ValidationError only if a caller passes what it did not check."""
     kind = MinuteRecorded if lane_of(prepared.seconds) == "bulk" else ClipRecorded
     return kind.model_validate(

@@ -89,6 +89,17 @@ class Trap:
         return Path.touch, (self.path,)
 
 
+def _headed(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+BAD_HEADERS = [
+    _headed(header)
+    for header in ("{'descr': (", "((((", "{[]:1}", "{'descr': '<f2', 'fortran_order': False, 'shape': (1000000000000, 128, 320)}")
+]
+"""Headers of .npy files on which numpy's parser stumbles, or that claim more than there is."""
+
+
 # Over HTTP
 
 
@@ -152,6 +163,8 @@ def test_http_refuses_features_that_do_not_fit(stack: Stack, tmp_path: Path) -> 
     refused(post(npy(np.full_like(right, np.nan))), 422, "bad-features")
     refused(post(npy(np.array([Trap(trap)], object), allow_pickle=True)), 422, "bad-features")
     refused(post(pickle.dumps(Trap(trap))), 422, "bad-features")
+    for body in BAD_HEADERS:
+        refused(post(body), 422, "bad-features")
     assert not trap.exists()
 
 
@@ -197,6 +210,7 @@ def test_the_topic_refuses_features_that_do_not_fit(log: Log, tmp_path: Path) ->
         (right, "0123456789abcdef", "unknown-features"),
         (npy(np.array([Trap(trap)], object), allow_pickle=True), LOG_MEL.fingerprint, "bad-features"),
         (right[:-10], LOG_MEL.fingerprint, "bad-features"),
+        *((body, LOG_MEL.fingerprint, "bad-features") for body in BAD_HEADERS),
         (npy(np.full((1, *LOG_MEL.shape), 1.5, np.float16)), LOG_MEL.fingerprint, "bad-features"),
     ):
         event = clip(body, stream=f"features-{reason}-{len(body)}", content_type="application/x-npy", feature_fingerprint=fingerprint)

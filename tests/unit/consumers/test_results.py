@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -105,3 +106,14 @@ def test_an_answer_stays_in_its_folder_under_a_name_that_fits(tmp_path: Path, na
         assert path.parent == tmp_path
         answers.write_whole(path, b"x")
         assert path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["a\0.ogg", "../up.ogg"])
+def test_a_name_that_is_none_is_passed_over(writer: Any, settings: Settings, ledger: Ledger, name: str) -> None:
+    settings.online_output.mkdir(parents=True)
+    record = writer.death(writer.clip("one", file_name=NAME))
+    headers = [(key, name.encode() if key == "ce_filename" else item) for key, item in record.headers]
+    record = dataclasses.replace(record, headers=headers)
+    Files(settings, ledger).write("dead-letters:0", [record])
+    assert _names(settings) == set()
+    assert ledger.positions() == {"dead-letters:0": 1}

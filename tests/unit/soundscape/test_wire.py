@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipDied, ClipRecorded, Place, ReleaseRef, SiteDeployed
-from soundscape.wire import dead_letter, decode, encode, identity, revived, texts
+from soundscape.topics import DEAD_LETTER_ROOM_BYTES, MAX_MESSAGE_BYTES
+from soundscape.wire import DROPPED, Headers, dead_letter, decode, encode, identity, revived, texts
 
 AT = datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
 CLIP = ClipRecorded(
@@ -91,3 +92,29 @@ def test_a_dead_letters_detail_is_cut_not_refused() -> None:
     """An error about an error would stop the partition."""
     letter = dead_letter(PLACE, None, [], None, Invalid(Reason.POISON, "x" * 5000))
     assert len(decode(ClipDied, letter.headers, letter.value).detail) == 2000
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [[("ce_site", b"s" * 180_000)], [("ce_filename", b"f" * 180_000)], [("", b"")] * 60_000, [("x", b"\xff" * 9000)] * 20],
+    ids=["site", "file", "many", "large"],
+)
+def test_a_dead_letter_fits_its_topic_and_keeps_the_body(extra: Headers) -> None:
+    """Headers that have no room are left out and counted."""
+    body = bytes(1_900_000)
+    key = b"k" * 10_000
+    letter = dead_letter(PLACE, key, [*encode(CLIP).headers, *extra], body, Invalid(Reason.POISON, "\u2603" * 2000))
+    size = 128 + len(letter.key) + len(letter.value) + sum(10 + len(name.encode()) + len(item) for name, item in letter.headers)
+    assert size <= MAX_MESSAGE_BYTES + DEAD_LETTER_ROOM_BYTES and letter.value == body
+    whole = len(encode(CLIP).headers) + len(extra)
+    assert len(revived(letter.headers, body).headers) + int(texts(letter.headers).get(DROPPED, "0")) == whole
+
+
+@pytest.mark.parametrize("name", [b"a\0.ogg", b"x" * 201, b"../up.ogg", b""])
+def test_a_dead_letter_names_only_what_holds_as_a_name(name: bytes) -> None:
+    """Whoever reads it makes files and keys of it."""
+    headers = [("ce_type", ClipRecorded.TYPE.encode()), *((f"ce_{field}", name) for field in ("id", "site", "stream", "filename"))]
+    letter = dead_letter(PLACE, None, headers, b"", Invalid(Reason.POISON, "no."))
+    died = decode(ClipDied, letter.headers, b"")
+    assert (died.site, died.stream, died.file_name, died.clip_id) == (None, None, None, str(PLACE))
+    assert revived(letter.headers, b"").headers == headers

@@ -12,8 +12,9 @@ import pytest
 from soundscape.audio import decode
 from soundscape.errors import Invalid, Reason
 from soundscape.features import LOG_MEL, FeatureSpec
+from soundscape.log_mels import MAX_WINDOWS
 from soundscape.testing import ogg, tone
-from stream_processors.extract import MAX_UPLOADED_WINDOWS, from_log_mels, from_sound
+from stream_processors.extract import from_log_mels, from_sound
 
 OTHER = FeatureSpec(n_mels=64)
 WAVEFORM = FeatureSpec(kind="waveform", sample_rate=48_000)
@@ -95,7 +96,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
         npy(mels()[:, :-1]),
         npy(mels()[0]),
         npy(mels()[:0]),
-        npy(np.repeat(mels(), MAX_UPLOADED_WINDOWS + 1, axis=0)),
+        npy(np.repeat(mels(), MAX_WINDOWS + 1, axis=0)),
         npy(np.full_like(mels(), np.nan)),
         npy(mels() - np.float16(0.5)),
         npy(mels() + np.float16(0.5)),

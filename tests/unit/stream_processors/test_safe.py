@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 
-from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.errors import Broken, Invalid, Reason, Unavailable
 from soundscape.events import ClipAnalysed, ClipDied, Place, ReleaseRef, SiteDeployed
 from soundscape.features import LOG_MEL, FeatureSpec
 from soundscape.isolation import ChildPool
@@ -388,3 +388,19 @@ async def test_uploaded_log_mels_leave_out_the_members_that_hear_sound(release_o
     await lane.safe(encode(clip(body, content_type="application/x-npy", feature_fingerprint=LOG_MEL.fingerprint)))
     (answer,) = lane.answers
     assert [one.member for one in answer.left_out] == ["birdnet"] and [one.label for one in answer.detections] == ["a", "b"]
+
+
+async def test_a_dead_letter_too_large_goes_without_the_headers(lane: Lane) -> None:
+    """The body is what must not be lost."""
+    lane.broker = [Invalid(Reason.TOO_LARGE, "no room")]
+    await lane.safe(encode(clip(b"no sound")))
+    assert [died.original for died in lane.deaths] == [b"no sound"]
+    assert not any(name.startswith("original_") for name, _ in lane.published[0][1].headers)
+
+
+async def test_a_dead_letter_that_is_never_taken_ends_the_process(lane: Lane) -> None:
+    """Returning would acknowledge a record that is nowhere."""
+    lane.broker = [Invalid(Reason.TOO_LARGE, "no room")] * 2
+    with pytest.raises(Broken):
+        await lane.safe(encode(clip(b"no sound")))
+    assert not lane.published
