@@ -14,7 +14,7 @@ import faust
 from aiokafka import AIOKafkaClient
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.errors import Broken, Invalid, Reason, Unavailable
 from soundscape.events import Place
 from soundscape.health import serve_health
 from soundscape.isolation import ChildPool
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 BULK_AT_ONCE = 4
 """Recorders' minutes in work at once, a worker: enough to keep decoding and inference both busy."""
 NO_PARTITION_S = 60.0
-"""A worker without a partition for so long, while the broker answers, is outside its group and ends itself."""
+"""A worker without a partition, or in a rebalance, for so long while the broker answers is outside its group and ends itself."""
 EXIT_AGAIN = 75
 """Exit code of a worker that ends itself to be started again (sysexits' EX_TEMPFAIL)."""
 
@@ -88,7 +88,10 @@ class Worker:
             message = event.message
             place = Place(topic=message.topic, partition=message.partition, offset=message.offset)
             async with self._places:
-                await self._ready().safe(place, message.key, list(message.headers or ()), message.value)
+                try:
+                    await self._ready().safe(place, message.key, list(message.headers or ()), message.value)
+                except Broken as error:
+                    self._end(str(error))
 
     async def _follow(self) -> None:
         """Warm the decoders, then follow the deployments; no clip is begun before both, so that none pays for a cold start."""
@@ -126,11 +129,11 @@ class Worker:
             await asyncio.sleep(0.5)
             partitions = self._partitions()
             CONSUMER_LAG.labels(self._name, LANES[self._lane].name).set(self._lag())
-            if partitions:
+            if partitions and not self.app.rebalancing:  # what it held before a rebalance that never ends is another's by now
                 self._alone_since = time.monotonic()
             elif time.monotonic() - self._alone_since > NO_PARTITION_S:
                 if await broker_answers(self._settings):
-                    self._end(f"it has had no partition for {NO_PARTITION_S:.0f} s while the broker answers")
+                    self._end(f"it has had no partition of its own for {NO_PARTITION_S:.0f} s while the broker answers")
                 self._alone_since = time.monotonic()
 
     def _stop_in_an_outage(self) -> None:
