@@ -89,10 +89,7 @@ class Worker:
             place = Place(topic=message.topic, partition=message.partition, offset=message.offset)
             async with self._places:
                 try:
-                    try:
                     await self._ready().safe(place, message.key, list(message.headers or ()), message.value)
-                except Broken as error:
-                    self._end(str(error))
                 except Broken as error:
                     self._end(str(error))
 
