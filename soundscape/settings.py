@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     triton_instances: int | None = Field(
         None, ge=1, le=32, description="Instances of each model in Triton, of 1 thread each; as many as cores unless given"
     )
-    min_free_gb: float = Field(2.0, ge=0, description="Free disk in GB below which the gateway accepts no clip")
+    min_free_gb: float = Field(2.0, ge=0, description="Free disk in GB below which gateway, watcher and simulate take no clip")
     max_backlog_clips: int = Field(5000, ge=1, description="Clips waiting in a lane above which the gateway accepts no clip")
     log_cap_gb: float = Field(20.0, gt=0, description="Disk in GB that all topics together may take")
     rebalance_poll_s: float = Field(86400.0, gt=0, description="Faust's broker_max_poll_interval; a test lowers it")
