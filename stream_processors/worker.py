@@ -74,6 +74,7 @@ class Worker:
         self._places = asyncio.Semaphore(BULK_AT_ONCE if lane == "bulk" else 1_000)
         self._warm = False
         self._alone_since = time.monotonic()
+        self._patience_s = NO_PARTITION_S + 10.0 * number  # not all at once: their returns would disturb each other
         topic = self.app.topic(LANES[lane].name, key_serializer="raw", value_serializer="raw", value_type=bytes)
         self.app.agent(topic, isolated_partitions=True, name=self._name)(self._read)
         for task in (self._follow, self._watch):
@@ -131,9 +132,9 @@ class Worker:
             CONSUMER_LAG.labels(self._name, LANES[self._lane].name).set(self._lag())
             if partitions and not self.app.rebalancing:  # what it held before a rebalance that never ends is another's by now
                 self._alone_since = time.monotonic()
-            elif time.monotonic() - self._alone_since > NO_PARTITION_S:
+            elif time.monotonic() - self._alone_since > self._patience_s:
                 if await broker_answers(self._settings):
-                    self._end(f"it has had no partition of its own for {NO_PARTITION_S:.0f} s while the broker answers")
+                    self._end(f"it has had no partition of its own for {self._patience_s:.0f} s while the broker answers")
                 self._alone_since = time.monotonic()
 
     def _stop_in_an_outage(self) -> None:

@@ -16,7 +16,8 @@ from soundscape.settings import Port
 from soundscape.testing import Stack, ogg, running_stack, wait_for
 from soundscape.testing_log import flowing
 
-POLL_S = 15
+POLL_S = 30
+"""Longer than a busy machine takes to warm a worker's decoders."""
 CLIPS = 300
 
 
