@@ -20,7 +20,7 @@ from soundscape.answers import write_whole
 from soundscape.audio import sha256
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import ClipRecorded, MinuteRecorded, clip_id
-from soundscape.kafka import LIMIT_S, broker_errors, new_producer
+from soundscape.kafka import LIMIT_S, abandon, broker_errors, new_producer
 from soundscape.settings import Settings
 from soundscape.topics import CLIPS, RECORDINGS
 from soundscape.wire import encode
@@ -98,7 +98,7 @@ class Broker:
 
     def close(self) -> None:
         """End the connection; what was not acknowledged is given up."""
-        self._producer.close(timeout=1)
+        abandon(self._producer)
 
 
 class Folder:
