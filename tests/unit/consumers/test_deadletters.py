@@ -96,6 +96,14 @@ def test_the_body_comes_back_as_it_was(writer: Any, logs: Logs, clip_id: Id, tmp
     assert body.read_bytes() == b"sound of one"
 
 
-@pytest.mark.parametrize("arguments", [["replay"], ["replay", "nobody"], ["show", "nobody"]])
+@pytest.mark.parametrize("arguments", [["replay", "nobody"], ["show", "nobody"]])
 def test_a_request_that_names_nothing_is_refused(logs: Logs, arguments: list[str]) -> None:
     assert isinstance(CliRunner().invoke(deadletters.deadletters, arguments).exception, Invalid)
+
+
+def test_a_bare_replay_sends_all_that_were_not_answered(writer: Any, logs: Logs) -> None:
+    logs.topics["dead-letters"] = [writer.death(writer.clip(name)) for name in ("one", "two", "three")]
+    logs.topics["predictions"] = [writer.answer("one")]
+    said = CliRunner().invoke(deadletters.deadletters, ["replay"], catch_exceptions=False).output
+    assert len(logs.sent) == 2
+    assert "2 clips were sent again" in said
