@@ -102,10 +102,10 @@ def _work(config: dict[str, Any]) -> None:
     learner = Learner(Path(config["folder"]), plan)
     own, states = Path(config["progress"]).with_name(STATE), []
     if own.is_file():
-        states.append(torch.load(own, weights_only=False))
+        states.append(torch.load(own, weights_only=True))
     if (checkpoint := train.get_checkpoint()) is not None:
         with checkpoint.as_directory() as there:
-            states.append(torch.load(Path(there) / STATE, weights_only=False))
+            states.append(torch.load(Path(there) / STATE, weights_only=True))
     if states:
         learner.restore(max(states, key=lambda state: state["progress"]))
     first = True

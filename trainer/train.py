@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from soundscape.errors import Invalid
+from soundscape.errors import Broken, Invalid
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
@@ -102,7 +102,8 @@ def _trained(state: Path, prepared: store.Prepared, plan: Plan) -> tuple[Any, di
     from trainer.learn import Learner
 
     learner = Learner(prepared.folder, plan)
-    learner.restore(torch.load(state, weights_only=False))
+    if not learner.restore(torch.load(state, weights_only=True)):
+        raise Broken(f"{state} belongs to other data or another plan; nothing untrained is released.")
     training = {"plan": _plan(plan), "epochs": learner.epoch, "steps": learner.steps, "seconds": round(learner.elapsed, 1)}
     return learner.average.module, training
 

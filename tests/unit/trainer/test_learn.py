@@ -29,7 +29,7 @@ def test_a_restored_run_has_the_weights_the_optimizer_and_the_time_of_the_killed
     torch.save(killed.state(), kept)
     killed.close()
     again = Learner(prepared.folder, PLAN, composers=0)
-    assert again.restore(torch.load(io.BytesIO(kept.getvalue()), weights_only=False))
+    assert again.restore(torch.load(io.BytesIO(kept.getvalue()), weights_only=True))
     assert (again.elapsed, again.steps, again.epoch) == (killed.elapsed, killed.steps, 1)
     for one, other in zip(again.average.parameters(), killed.average.parameters(), strict=True):
         assert torch.equal(one, other)
