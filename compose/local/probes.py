@@ -116,11 +116,14 @@ def _redis(settings: Settings, _: Process) -> Verdict:
 
 
 def _triton(settings: Settings, _: Process) -> Verdict:
-    """A synthetic inference on every model that is loaded; with none loaded, the server's own word."""
+    """A synthetic inference on every model that is loaded; with none loaded, the server's own word that it lives.
+
+    Not its word that it is ready: one refused model takes that away, while all that are loaded answer.
+    """
     client = triton.InferenceServerClient(settings.address(Port.TRITON_GRPC))
     try:
-        if not client.is_server_ready(client_timeout=LIMIT_S):
-            return Verdict(False, "not ready")
+        if not client.is_server_live(client_timeout=LIMIT_S):
+            return Verdict(False, "not live")
         index = client.get_model_repository_index(as_json=True, client_timeout=LIMIT_S).get("models", [])
         loaded = sorted({model["name"] for model in index if model.get("state") == "READY"})
         failed = [f"{name}: {said}" for name in loaded if (said := infer_once(client, name))]
