@@ -23,7 +23,7 @@ from soundscape.events import ClipAnalysed, ClipDied
 from soundscape.kafka import broker_errors, new_consumer
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
-from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
+from soundscape.topics import DEAD_LETTERS, LANE_OF, PREDICTIONS
 from soundscape.wire import decode
 
 STAGES = {
@@ -34,7 +34,6 @@ STAGES = {
     "predicted": "fusing, deciding",
 }
 """Each stage of a clip's way by the moment that ends it, in order, from `published`."""
-LANE_OF = {topic.name: lane for lane, topic in LANES.items()}
 
 
 class Answers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,9 @@ from compose.demo_tables import audit_table, heard_table, latency_table, places_
 from compose.local import tools
 from soundscape.answers import csv_path, error_path
 from soundscape.audio import encode_ogg, read
-from soundscape.errors import Invalid
-from soundscape.events import SiteDeployed
-from soundscape.kafka import new_consumer, read_all
+from soundscape.deployments import read_states
 from soundscape.release import RELEASE_FILE, load_release
 from soundscape.settings import Port, Settings
-from soundscape.topics import DEPLOYMENTS
-from soundscape.wire import decode
 
 FOREST_SITE, OWN_SITE = "synthetic-forest", "own-recordings"
 SEED = 1
@@ -91,25 +87,10 @@ def _day_one(story: Story, settings: Settings) -> bool:
 def _deploy(story: Story, settings: Settings, release: str, site: str, *options: str) -> None:
     """Make the release the champion of the site, unless it is."""
     digest = load_release(settings.releases / release).digest
-    if (state := _states(settings).get(site)) and (state.champion.name, state.champion.digest) == (release, digest):
+    if (state := read_states(settings).get(site)) and (state.champion.name, state.champion.digest) == (release, digest):
         story.say(f"{site} is answered by {release} already (generation {state.generation}).")
         return
     story.say(story.run("deploy", release, "--site", site, *options)[-1])
-
-
-def _states(settings: Settings) -> dict[str, SiteDeployed]:
-    """The deployment state of each site, as far as the records decode. Raises Unavailable."""
-    consumer = new_consumer(settings)
-    states: dict[str, SiteDeployed] = {}
-    try:
-        for record in read_all(consumer, [DEPLOYMENTS.name]):
-            if record.value is not None:
-                with suppress(Invalid):  # a later version, say
-                    state = decode(SiteDeployed, record.headers, record.value)
-                    states[state.site] = state
-    finally:
-        consumer.close()
-    return states
 
 
 def _key(story: Story) -> str:

@@ -12,18 +12,18 @@ from consumers.model_server import ModelServer, build
 from consumers.probe_clips import confirm
 from consumers.registry import Registry
 from consumers.waiting_letters import WaitingLetters
+from soundscape.deployments import read_states
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import (
     DeploymentStepped,
     ReleaseRef,
     SiteDeployed,
 )
-from soundscape.kafka import broker_errors, new_consumer, new_producer, read_all, say
-from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY, UNREADABLE
+from soundscape.kafka import broker_errors, new_consumer, new_producer, say
+from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY
 from soundscape.release import LoadedRelease, Member, load_release
 from soundscape.settings import Settings
 from soundscape.topics import DEPLOYMENT_LOG, DEPLOYMENTS
-from soundscape.wire import decode
 
 log = logging.getLogger(__name__)
 
@@ -67,21 +67,9 @@ class Deployer:
                 time.sleep(1.0)
 
     def _read_states(self) -> None:
-        consumer = new_consumer(self._settings)
-        try:
-            for record in read_all(consumer, [DEPLOYMENTS.name]):
-                if record.value is None:
-                    continue
-                try:
-                    state = decode(SiteDeployed, record.headers, record.value)
-                except Invalid as error:  # a later version, say
-                    UNREADABLE.labels("deployer", DEPLOYMENTS.name).inc()
-                    log.error("deployments offset %d passed over: %s", record.offset, error)
-                    continue
-                self._states[state.site] = state
-                GENERATION.labels("deployer", state.site).set(state.generation)
-        finally:
-            consumer.close()
+        for state in read_states(self._settings, "deployer").values():
+            self._states[state.site] = state
+            GENERATION.labels("deployer", state.site).set(state.generation)
         if not consumer_has(self._settings, DEPLOYMENTS.name):
             raise Unavailable("the topics are not made yet")
 

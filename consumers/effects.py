@@ -12,13 +12,12 @@ from consumers.follow import read
 from soundscape.board import LATEST, counts_key
 from soundscape.events import ClipAnalysed, ClipDied, Place
 from soundscape.metrics import CLIPS_IN
-from soundscape.topics import CLIPS, DEAD_LETTERS, LANES, PREDICTIONS, RECORDINGS
+from soundscape.topics import CLIPS, DEAD_LETTERS, LANE_OF, PREDICTIONS, RECORDINGS
 from soundscape.wire import PREFIX, identity, texts
 
 PROCESS = "board"
 BOARD_TOPICS = (CLIPS, RECORDINGS, PREDICTIONS, DEAD_LETTERS)
 """What the board follows."""
-LANE_OF = {topic.name: lane for lane, topic in LANES.items()}
 
 
 @dataclass

@@ -14,7 +14,7 @@ from soundscape.audio import sha256
 from soundscape.events import ClipAnalysed, ClipDied, Place
 from soundscape.kafka import committed, new_admin, new_consumer, read_all
 from soundscape.settings import Settings
-from soundscape.topics import CLIPS, DEAD_LETTERS, LANES, PREDICTIONS, RECORDINGS
+from soundscape.topics import CLIPS, DEAD_LETTERS, LANES, PREDICTIONS, RECORDINGS, group_of
 from soundscape.wire import PREFIX, identity, texts
 
 PROCESS = "audit"
@@ -104,7 +104,7 @@ def read_logs(settings: Settings) -> Log:
             _seen(log, record)
             _accept(log, record)
         for lane in LANES:
-            log.committed |= committed(admin, f"analyse-{lane}")
+            log.committed |= committed(admin, group_of(lane))
         for record in read_all(consumer, [PREDICTIONS.name, DEAD_LETTERS.name]):
             _seen(log, record)
             if record.topic == PREDICTIONS.name:

@@ -17,13 +17,12 @@ from soundscape.health import serve_health
 from soundscape.logs import set_up_logging
 from soundscape.metrics import CLIPS_OUT
 from soundscape.settings import Port, Settings, get_settings
-from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
+from soundscape.topics import DEAD_LETTERS, LANE_OF, PREDICTIONS
 from soundscape.wire import name_of, texts
 
 PROCESS = "results"
 RESULTS_TOPICS = (PREDICTIONS, DEAD_LETTERS)
 """What it follows."""
-LANE_OF = {topic.name: lane for lane, topic in LANES.items()}
 _TABLES = """
 CREATE TABLE IF NOT EXISTS positions (part TEXT PRIMARY KEY, following INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS answers
@@ -85,9 +84,9 @@ class Files:
                 event: ClipAnalysed | ClipDied | None = read(PROCESS, ClipAnalysed, record)
             else:
                 event = read(PROCESS, ClipDied, record)
-            if event is None or not name_of(event.file_name):  # no file was ever watched under a name that is none
+            if event is None or (file_name := name_of(event.file_name)) is None:  # no file was ever watched under a name that is none
                 continue
-            stem, said = answers.stem_of(event.file_name), said_by(event, texts(record.headers))
+            stem, said = answers.stem_of(file_name), said_by(event, texts(record.headers))
             if not replaces(said, new.get(stem) or self._ledger.standing(stem)):
                 continue
             self._put(event)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from soundscape.settings import Port, Settings
+from soundscape.topics import group_of
 
 
 def behind(settings: Settings, site: str, generation: int) -> list[str]:
@@ -16,8 +17,8 @@ def behind(settings: Settings, site: str, generation: int) -> list[str]:
 
 def reports(settings: Settings) -> dict[str, dict[str, Any]]:
     """Health of every worker that the settings name; empty for one that does not answer."""
-    ports = {f"analyse-live-{n}": settings.url(Port.LIVE, n) for n in range(settings.live_workers)}
-    ports |= {f"analyse-bulk-{n}": settings.url(Port.BULK, n) for n in range(settings.bulk_workers)}
+    ports = {f"{group_of('live')}-{n}": settings.url(Port.LIVE, n) for n in range(settings.live_workers)}
+    ports |= {f"{group_of('bulk')}-{n}": settings.url(Port.BULK, n) for n in range(settings.bulk_workers)}
     return {name: _report(url) for name, url in ports.items()}
 
 

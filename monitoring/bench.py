@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,23 +171,10 @@ def soundscape(*arguments: str) -> str:
 
 
 def deployed(settings: Settings) -> dict[str, str]:
-    """Champion by site, as far as the records decode. Raises Unavailable without a broker."""
-    from soundscape.events import SiteDeployed
-    from soundscape.kafka import new_consumer, read_all
-    from soundscape.topics import DEPLOYMENTS
-    from soundscape.wire import decode
+    """Champion by site. Raises Unavailable without a broker."""
+    from soundscape.deployments import read_states
 
-    consumer = new_consumer(settings)
-    champions: dict[str, str] = {}
-    try:
-        for record in read_all(consumer, [DEPLOYMENTS.name]):
-            if record.value is not None:
-                with suppress(Invalid):  # a later version, say
-                    state = decode(SiteDeployed, record.headers, record.value)
-                    champions[state.site] = state.champion.name
-    finally:
-        consumer.close()
-    return champions
+    return {site: state.champion.name for site, state in read_states(settings).items()}
 
 
 def bare_model(settings: Settings, site: str) -> Path | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from soundscape import events
 from soundscape.events import EVENTS, Event
 from soundscape.settings import Port, Settings
-from soundscape.topics import LANES, TOPICS, Topic
+from soundscape.topics import LANE_OF, TOPICS, Topic, group_of
 from soundscape.wire import PREFIX, SOURCE, schema
 
 Json = dict[str, Any]
@@ -131,7 +131,7 @@ def _operation(topic: Topic, process: str, action: str) -> Json:
         "messages": [{"$ref": f"#/channels/{topic.name}/messages/{name}"} for name in _messages(topic.event)],
         "tags": [{"name": process}],
     }
-    if action == "receive" and process in {f"analyse-{lane}" for lane, read in LANES.items() if read is topic}:
+    if action == "receive" and topic.name in LANE_OF and process == group_of(LANE_OF[topic.name]):
         group = {"type": "string", "enum": [process]}
         operation["bindings"] = {"kafka": {"groupId": group, "bindingVersion": BINDING_VERSION}}
     return operation

@@ -104,7 +104,14 @@ TOPICS = (
 """All of them, in story order."""
 
 LANES = {"live": CLIPS, "bulk": RECORDINGS}
-"""The topic that each lane reads; its consumer group is `analyse-LANE`."""
+"""The topic that each lane reads."""
+LANE_OF = {topic.name: lane for lane, topic in LANES.items()}
+"""The lane that reads a topic."""
+
+
+def group_of(lane: str) -> str:
+    """The consumer group of a lane's workers: the id of their Faust app."""
+    return f"analyse-{lane}"
 
 
 def by_name(name: str) -> Topic:

@@ -21,7 +21,7 @@ from soundscape.isolation import ChildPool
 from soundscape.logs import set_up_logging
 from soundscape.metrics import CONSUMER_LAG
 from soundscape.settings import Port, Settings, get_settings
-from soundscape.topics import DEAD_LETTER_ROOM_BYTES, LANES, MAX_MESSAGE_BYTES
+from soundscape.topics import DEAD_LETTER_ROOM_BYTES, LANES, MAX_MESSAGE_BYTES, group_of
 from soundscape.wire import Message
 from stream_processors.analyse import Analyser
 from stream_processors.extract import warm_up
@@ -42,7 +42,7 @@ EXIT_AGAIN = 75
 def new_app(lane: str, settings: Settings) -> faust.App:
     """Faust with the settings that the safe pattern needs (docs/decisions/0003-stream.md)."""
     return faust.App(
-        f"analyse-{lane}",
+        group_of(lane),
         broker=f"kafka://{settings.address(Port.KAFKA)}",
         datadir=settings.state / "faust",
         topic_allow_declare=False,
@@ -66,7 +66,7 @@ class Worker:
     """One process of a lane: the Faust app, its decoding children, Triton, the deployments, and its health."""
 
     def __init__(self, lane: str, number: int, settings: Settings) -> None:
-        self._lane, self._settings, self._name = lane, settings, f"analyse-{lane}-{number}"
+        self._lane, self._settings, self._name = lane, settings, f"{group_of(lane)}-{number}"
         self.app = new_app(lane, settings)
         self._children = ChildPool(settings.decoding_children, warm_up)
         self._processor: Processor | None = None

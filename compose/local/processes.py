@@ -9,6 +9,7 @@ from pathlib import Path
 
 from compose.local import tools
 from soundscape.settings import HOST, Port, Settings
+from soundscape.topics import group_of
 
 MARK = "SOUNDSCAPE_STACK"
 """Environment variable that every process of a stack inherits; its value is the stack's data folder."""
@@ -55,7 +56,7 @@ def processes(settings: Settings) -> list[Process]:
 
     def workers(lane: str, first: Port, count: int, nice: int) -> list[Process]:
         return [
-            python(f"analyse-{lane}-{n}", "stream_processors", settings.port(first, n), lane, str(n), nice=nice)
+            python(f"{group_of(lane)}-{n}", "stream_processors", settings.port(first, n), lane, str(n), nice=nice)
             for n in range(count)
         ]
 

@@ -15,7 +15,7 @@ from producers.disk import lack_of_room
 from producers.gateway.follow import REQUEST_MS, RETRY_S, Follower, new_consumer, wait_for_topics
 from producers.gateway.problems import Problem
 from soundscape.settings import Port, Settings
-from soundscape.topics import LANES
+from soundscape.topics import LANES, group_of
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,6 @@ class Guard:
             parts = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
             ends = await consumer.end_offsets(parts)
             starts = await consumer.beginning_offsets(parts)
-            committed = await admin.list_consumer_group_offsets(f"analyse-{lane}")
+            committed = await admin.list_consumer_group_offsets(group_of(lane))
             done = {part: entry.offset for part, entry in committed.items() if entry.offset >= 0}
             self.backlog[lane] = sum(max(0, ends[part] - max(starts[part], done.get(part, 0))) for part in parts)

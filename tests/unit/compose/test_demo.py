@@ -24,7 +24,7 @@ from compose.demo_story import StepFailed, Story
 from compose.demo_tables import heard_table, latency_table, score_table, species_table
 from compose.local import tools
 from soundscape.errors import Unavailable
-from soundscape.events import ClipAnalysed, ClipDied, Detection, Names, Place, ReleaseRef, SiteDeployed, Stages, Window
+from soundscape.events import ClipAnalysed, ClipDied, Detection, Names, Place, Stages, Window
 from soundscape.settings import get_settings
 from soundscape.taxonomy import Species
 from soundscape.wire import Message, encode
@@ -188,15 +188,6 @@ def test_the_key_is_not_written_to_the_log(story: Story, command: Path) -> None:
     assert "$ soundscape key create demo" in logged
     assert "word-of-list" in logged
     assert "word-of-create" not in logged
-
-
-def test_a_deployment_that_does_not_decode_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = SiteDeployed(site="here", generation=1, champion=ReleaseRef(name="r", digest="d"), reason="", actor="ana", at=NOW)
-    records = [record("deployments", encode(state)), record("deployments", FROM_LATER), record("deployments", None)]
-    monkeypatch.setattr(demo_steps, "new_consumer", lambda _: MagicMock())
-    monkeypatch.setattr(demo_steps, "read_all", lambda *_: iter(records))
-
-    assert demo_steps._states(get_settings()) == {"here": state}
 
 
 def test_an_answer_that_does_not_decode_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

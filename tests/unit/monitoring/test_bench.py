@@ -12,10 +12,9 @@ from uuid import UUID
 import pytest
 
 import monitoring.answers
-import soundscape.kafka
 from monitoring import bench
 from soundscape.errors import Unavailable
-from soundscape.events import ClipAnalysed, Place, ReleaseRef, SiteDeployed, Stages
+from soundscape.events import ClipAnalysed, Place, Stages
 from soundscape.settings import get_settings
 from soundscape.wire import Message, encode
 
@@ -47,14 +46,6 @@ def test_an_answer_that_does_not_decode_is_passed_over(monkeypatch: pytest.Monke
     answers = monitoring.answers.Answers(get_settings())
     answers.read()
     assert answers.found == {CLIP: (answer(), 1.0)}
-
-
-def test_a_deployment_that_does_not_decode_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = SiteDeployed(site="here", generation=1, champion=ReleaseRef(name="r", digest="d"), reason="", actor="ana", at=NOW)
-    records = [record(encode(state)), record(FROM_LATER), record(None)]
-    monkeypatch.setattr(soundscape.kafka, "new_consumer", lambda _: MagicMock())
-    monkeypatch.setattr(soundscape.kafka, "read_all", lambda *_: iter(records))
-    assert bench.deployed(get_settings()) == {"here": "r"}
 
 
 def test_answers_are_read_while_minutes_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
