@@ -1,4 +1,4 @@
-"""What is said: every event of the system, past tense, in the order of the story.
+"""What is said: every event of the system, past tense, in the order of the story (what people add to it: soundscape.loop_events).
 
 Bodies are frozen and versioned; a published version is never edited, only joined by a next one. Events whose body is not JSON
 name the field that is (`BODY`); their other fields travel as CloudEvents extensions (soundscape.wire).
@@ -6,62 +6,33 @@ name the field that is (`BODY`); their other fields travel as CloudEvents extens
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal
-from uuid import NAMESPACE_URL, UUID, uuid5
+from typing import ClassVar, Literal
+from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-NAMESPACE = uuid5(NAMESPACE_URL, "https://elsilencio.example/clips")
-"""Namespace of clip ids."""
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/\\]+$")]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Latitude = Annotated[float, Field(ge=-90, le=90)]
-Longitude = Annotated[float, Field(ge=-180, le=180)]
-Moment = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+from soundscape.event import NAMESPACE as NAMESPACE
+from soundscape.event import Event as Event
+from soundscape.event import Latitude as Latitude
+from soundscape.event import Longitude as Longitude
+from soundscape.event import Moment as Moment
+from soundscape.event import Name as Name
+from soundscape.event import Names as Names
+from soundscape.event import Part as Part
+from soundscape.event import Place as Place
+from soundscape.event import Probability as Probability
+from soundscape.event import clip_id as clip_id
+from soundscape.loop_events import ClipLabelled as ClipLabelled
+from soundscape.loop_events import ClipSampled as ClipSampled
+from soundscape.loop_events import FeedbackGiven as FeedbackGiven
+from soundscape.loop_events import TourMoved as TourMoved
+from soundscape.loop_events import TourSpecies as TourSpecies
+from soundscape.loop_events import TourSummed as TourSummed
 
-
-def clip_id(site: str, stream: str, recorded_at: datetime | None, digest: str) -> str:
-    """Identity of a clip: UUIDv5 of site, stream, `recorded_at` if the client gave it, and the SHA-256 of the bytes it sent."""
-    moment = recorded_at.astimezone(UTC).isoformat(timespec="milliseconds") if recorded_at else ""
-    return str(uuid5(NAMESPACE, "\n".join((site, stream, moment, digest))))
-
-
-class Event(BaseModel):
-    """One thing that happened. `TYPE` is CloudEvents' type, its last part the version."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    TYPE: ClassVar[str]
-    BODY: ClassVar[str | None] = None
-
-    def event_id(self) -> str:
-        """CloudEvents' id: the same for the same event said again."""
-        raise NotImplementedError
-
-    def key(self) -> str:
-        """Kafka's key."""
-        raise NotImplementedError
-
-    def extensions(self) -> dict[str, str]:
-        """Extensions of a JSON event that let a reader choose without opening the body."""
-        return {}
-
-
-class Part(BaseModel):
-    """A part of an event's body."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Place(Part):
-    """Where a record lies on the log."""
-
-    topic: str
-    partition: int = Field(ge=0)
-    offset: int = Field(ge=0)
-
-    def __str__(self) -> str:
-        return f"{self.topic}:{self.partition}:{self.offset}"
+Client = Literal["guide", "power", "mobile"]
+"""The seed's three users: a guide's 5 s clips, a power user's 1-minute recordings, a phone with a bad connection."""
+Role = Literal["champion", "canary", "shadow", "replay"]
+"""In what part a release answered: the site's own, the candidate on its share of the streams, beside it unseen, or a replay."""
 
 
 class ClipRecorded(Event):
@@ -87,6 +58,8 @@ class ClipRecorded(Event):
     latitude: Latitude | None = None
     longitude: Longitude | None = None
     lang: Literal["en", "es", "scientific"] | None = None
+    client: Client | None = None
+    """What kind of user sent it, where the client says so."""
     original_type: str | None = None
     original_rate: int | None = None
     probe: bool = False
@@ -106,14 +79,6 @@ class MinuteRecorded(ClipRecorded):
 
     def key(self) -> str:
         return str(self.clip_id)
-
-
-class Names(Part):
-    """The names of a species."""
-
-    scientific: str
-    en: str
-    es: str
 
 
 class Detection(Part):
@@ -137,9 +102,9 @@ class Window(Part):
     start_s: float = Field(ge=0)
     end_s: float = Field(gt=0)
     scores: tuple[Probability, ...]
-    members: dict[str, dict[str, Probability]] = {}
+    members: dict[str, dict[str, Probability]] = Field(default_factory=dict)
     """Each member's own five highest scores, before fusion and prior."""
-    events: dict[str, Probability] = {}
+    events: dict[str, Probability] = Field(default_factory=dict)
     """Sound-event scores (animal, speech, …) where a member tells them."""
     silent: bool = False
 
@@ -179,9 +144,11 @@ class ClipAnalysed(Event):
     longitude: Longitude | None = None
     probe: bool = False
     place: Place
+    client: Client | None = None
     release: str
     release_digest: str
     generation: int
+    role: Role = "champion"
     licences: tuple[str, ...] = ()
     feature_fingerprints: tuple[str, ...]
     labels: tuple[str, ...]
@@ -234,119 +201,6 @@ class ClipDied(Event):
         return self.clip_id
 
 
-class FeedbackGiven(Event):
-    """A guide judged an answer (right, wrong, it was SPECIES, unknown), changed the judgement or withdrew it."""
-
-    TYPE: ClassVar[str] = "org.elsilencio.feedback.given.v1"
-
-    feedback_id: Name
-    clip_id: UUID
-    stream: Name
-    site: Name
-    verdict: Literal["right", "wrong", "species", "unknown", "withdrawn"]
-    labels: tuple[str, ...] = ()
-    note: str | None = Field(None, max_length=2000)
-    release: str
-    clip_place: Place
-    answer_place: Place
-    by: Name
-    given_at: Moment
-
-    def event_id(self) -> str:
-        return self.feedback_id
-
-    def key(self) -> str:
-        return self.stream
-
-
-class ClipSampled(Event):
-    """Sound worth a labeler's time, with the reason and the probability that it was chosen."""
-
-    TYPE: ClassVar[str] = "org.elsilencio.clip.sampled.v1"
-    BODY: ClassVar[str | None] = "audio"
-
-    clip_id: UUID
-    stream: Name
-    site: Name
-    reason: Literal["random", "flagged", "uncertain", "disagreement", "rare"]
-    probability: Probability
-    topic: str
-    partition: int
-    offset: int
-    start_s: float = 0.0
-    sampled_at: Moment
-    content_type: Literal["audio/ogg"] = "audio/ogg"
-    audio: bytes = Field(repr=False)
-
-    def event_id(self) -> str:
-        return f"{self.clip_id}/{self.reason}"
-
-    def key(self) -> str:
-        return str(self.clip_id)
-
-
-class ClipLabelled(Event):
-    """A person said what a window holds."""
-
-    TYPE: ClassVar[str] = "org.elsilencio.clip.labelled.v1"
-
-    label_id: Name
-    clip_id: UUID
-    stream: Name
-    site: Name
-    start_s: float = Field(ge=0)
-    end_s: float = Field(gt=0)
-    verdict: Literal["species", "unknown", "nothing", "speech"]
-    labels: tuple[str, ...] = ()
-    by: Name
-    provenance: Name
-    labelled_at: Moment
-
-    def event_id(self) -> str:
-        return self.label_id
-
-    def key(self) -> str:
-        return self.stream
-
-
-class TourMoved(Event):
-    """A tour started or ended."""
-
-    TYPE: ClassVar[str] = "org.elsilencio.tour.moved.v1"
-
-    tour_id: Name
-    site: Name
-    what: Literal["started", "ended"]
-    by: Name
-    rating: int | None = Field(None, ge=1, le=5)
-    note: str | None = Field(None, max_length=2000)
-    at: Moment
-
-    def event_id(self) -> str:
-        return f"{self.tour_id}/{self.what}"
-
-    def key(self) -> str:
-        return self.tour_id
-
-
-class TourSummed(Event):
-    """What a tour has heard so far, whole."""
-
-    TYPE: ClassVar[str] = "org.elsilencio.tour.summed.v1"
-
-    tour_id: Name
-    site: Name
-    species: tuple[str, ...]
-    clips: int = Field(ge=0)
-    at: Moment
-
-    def event_id(self) -> str:
-        return f"{self.tour_id}/{self.at.isoformat()}"
-
-    def key(self) -> str:
-        return self.tour_id
-
-
 class ReleaseRef(Part):
     """A release by name and by what is in it."""
 
@@ -384,7 +238,10 @@ class DeploymentStepped(Event):
 
     site: Name
     generation: int = Field(ge=0)
-    step: Literal["asked", "loaded", "committed", "answered", "refused", "unloaded", "healed", "replayed"]
+    step: Literal[
+        "asked", "loaded", "committed", "answered", "refused", "unloaded", "healed", "replayed",
+        "gated", "shadowed", "canaried", "promoted", "rolled-back", "alarmed", "retraining",
+    ]  # fmt: skip
     release: str | None = None
     detail: str = ""
     at: Moment

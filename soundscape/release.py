@@ -61,6 +61,8 @@ class Release(BaseModel):
     thresholds: dict[str, Probability] = {}
     """By label, where it is not `threshold`."""
     threshold: Probability = 0.5
+    sound_events: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By sound event (`speech`, …), the labels that tell it; a release without `speech` cannot tell speech."""
     prior_file: FileName | None = None
     """`.npy`, float32 (WEEKS, labels) in [0, 1]: what place and week multiply a score by."""
     metrics: dict[str, Any] = {}

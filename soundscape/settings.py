@@ -32,8 +32,14 @@ class Port(IntEnum):
     RESULTS = 12
     RAY = 13
     RAY_DASHBOARD = 14
+    TOURS = 15
+    SAMPLE = 16
+    SHADOW = 17
+    LABELER = 18
+    ARCHIVE = 19
     LIVE = 20
     BULK = 30
+    QUALITY = 40
 
 
 class Settings(BaseSettings):
@@ -55,6 +61,15 @@ class Settings(BaseSettings):
     log_cap_gb: float = Field(20.0, gt=0, description="Disk in GB that all topics together may take")
     rebalance_poll_s: float = Field(86400.0, gt=0, description="Faust's broker_max_poll_interval; a test lowers it")
     model_probe_limit_s: float = Field(10.0, gt=0, description="A model failing its probe longer than this sends clips to dead letters")
+    sample_rate: float = Field(0.05, ge=0, le=1, description="Share of clips sampled at random, by a hash of the clip id")
+    sample_quota: int = Field(50, ge=0, description="Samples a day, site and reason, beside the random ones")
+    speech_limit: float = Field(0.1, gt=0, le=1, description="Speech score from which a window and its neighbours are never sampled")
+    sample_untold_speech: bool = Field(False, description="Sample clips of releases that cannot tell speech; the operator answers for it")
+    tour_days: int = Field(45, ge=1, description="Days without news after which a tour's rows are dropped; its last summary stays")
+    retrain_labels: int = Field(300, ge=1, description="New labels of a site after which one retraining is queued")
+    canary_clips: int = Field(200, ge=1, description="Clips a candidate must have answered before it is promoted without --force")
+    canary_streams: int = Field(3, ge=1, description="Streams they must come from")
+    alarm_pairs: int = Field(40, ge=5, description="Clips answered by both releases before the deployer judges their disagreement")
     mlflow_uri: str | None = Field(None, description="MLflow elsewhere; the stack's own otherwise")
     ray_address: str | None = Field(None, description="Ray cluster elsewhere; a local one otherwise")
     birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")

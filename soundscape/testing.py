@@ -183,7 +183,7 @@ def running_stack(folder: Path, **settings: str) -> Iterator[Stack]:
 def free_base(first: int = 24000, step: int = 50) -> int:
     """A port base whose ports are all free, outside Ray's and the ephemeral ranges."""
     for base in range(first, 30000, step):
-        if all(_free(base + offset) for offset in range(40)):
+        if all(_free(base + offset) for offset in range(45)):
             return base
     raise AssertionError("no free range of ports between 24000 and 30000")
 

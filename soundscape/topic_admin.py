@@ -12,7 +12,10 @@ from kafka.errors import TopicAlreadyExistsError
 from soundscape.errors import Invalid, Reason
 from soundscape.kafka import broker_errors, new_admin
 from soundscape.settings import Settings, get_settings
-from soundscape.topics import TOPICS
+from soundscape.topics import CHANGELOGS, TOPICS
+
+ALL = (*TOPICS, *CHANGELOGS)
+"""What the broker is to have."""
 
 
 def apply_topics(settings: Settings) -> list[str]:
@@ -31,7 +34,7 @@ def apply_topics(settings: Settings) -> list[str]:
 def _apply(admin: Any, settings: Settings) -> list[str]:
     lines: list[str] = []
     there = set(admin.list_topics())
-    missing = [topic for topic in TOPICS if topic.name not in there]
+    missing = [topic for topic in ALL if topic.name not in there]
     if missing:
         wanted_topics = [
             NewTopic(name=t.name, num_partitions=t.partitions, replication_factor=1, topic_configs=t.config(settings.log_cap_gb))
@@ -41,7 +44,7 @@ def _apply(admin: Any, settings: Settings) -> list[str]:
             admin.create_topics(wanted_topics)
         admin.wait_for_topics([t.name for t in missing])
         lines += [f"{t.name}: created with {t.partitions} partitions" for t in missing]
-    present = [topic for topic in TOPICS if topic.name in there]
+    present = [topic for topic in ALL if topic.name in there]
     if not present:
         return lines
     counts = {one["name"]: len(one["partitions"]) for one in admin.describe_topics([t.name for t in present])}
@@ -80,4 +83,4 @@ def topics() -> None:
 def apply_command() -> None:
     """Create missing topics and mend settings; shows what differed."""
     lines = apply_topics(get_settings())
-    click.echo("\n".join(lines) or f"All {len(TOPICS)} topics are as declared.")
+    click.echo("\n".join(lines) or f"All {len(ALL)} topics are as declared.")

@@ -51,45 +51,57 @@ class Topic:
 
 CLIPS = Topic(
     "clips", events.ClipRecorded, "stream", KEYED, 30, 0.35,
-    ("gateway", "simulate", "deployer", "deadletters"), ("analyse-live", "board", "audit"),
+    ("gateway", "simulate", "deployer", "deadletters"),
+    ("analyse-live", "shadow", "board", "sample", "labeler", "audit", "replay", "explain"),
     "The live lane: five seconds from somebody who waits.", durable=True,
 )  # fmt: skip
 RECORDINGS = Topic(
     "recordings", events.MinuteRecorded, "clip id", KEYED, 3, 0.30,
-    ("watcher", "gateway", "simulate", "deployer", "deadletters", "bench"), ("analyse-bulk", "board", "audit"),
+    ("watcher", "gateway", "simulate", "deployer", "deadletters", "bench"),
+    ("analyse-bulk", "board", "sample", "labeler", "audit", "replay", "explain"),
     "The bulk lane: recorders' minutes, and uploads of more than 15 s.",
 )  # fmt: skip
 PREDICTIONS = Topic(
     "predictions", events.ClipAnalysed, "stream", KEYED, 400, 0.20,
-    ("analyse-live", "analyse-bulk"), ("gateway", "board", "results", "deployer", "audit"),
+    ("analyse-live", "analyse-bulk"),
+    ("gateway", "board", "results", "tours", "sample", "archive", "quality", "deployer", "audit", "replay", "explain"),
     "What a release heard in a clip; the latest of a clip is its answer.",
 )  # fmt: skip
 SHADOW_PREDICTIONS = Topic(
     "shadow-predictions", events.ClipAnalysed, "stream", KEYED, 30, 0.03,
-    (), (), "What a candidate heard in the same clip; no guide sees it.",
+    ("shadow", "replay"), ("quality", "deployer", "explain"), "What another release heard in the same clip; no guide sees it.",
 )  # fmt: skip
 FEEDBACK = Topic(
     "feedback", events.FeedbackGiven, "stream", KEYED, 400, 0.01,
-    (), (), "A guide's judgement of an answer.", durable=True,
+    ("gateway",), ("gateway", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
+    "A guide's judgement of an answer.", durable=True,
 )  # fmt: skip
 SAMPLES = Topic(
     "samples", events.ClipSampled, "clip id", KEYED, 400, 0.03,
-    (), (), "Sound worth a labeler's time; a tombstone removes a voice.", compacted=True,
+    ("sample", "labeler"), ("sample", "labeler", "quality", "replay"),
+    "Sound worth a labeler's time; a tombstone removes a voice.", compacted=True,
 )  # fmt: skip
 LABELS = Topic(
     "labels", events.ClipLabelled, "stream", KEYED, 4000, 0.01,
-    (), (), "What a person said a window holds.", durable=True,
+    ("labeler",), ("labeler", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
+    "What a person said a window holds.", durable=True,
 )  # fmt: skip
-TOUR_EVENTS = Topic("tour-events", events.TourMoved, "stream", KEYED, 400, 0.01, (), (), "A tour started or ended.")
-TOURS = Topic("tours", events.TourSummed, "stream", KEYED, None, 0.0, (), (), "What a tour has heard so far.", compacted=True)
+TOUR_EVENTS = Topic(
+    "tour-events", events.TourMoved, "stream", KEYED, 400, 0.01,
+    ("gateway",), ("tours", "archive", "explain"), "A tour started or ended.", durable=True,
+)  # fmt: skip
+TOURS = Topic(
+    "tours", events.TourSummed, "tour", KEYED, None, 0.0,
+    ("tours",), ("gateway", "archive", "audit", "explain"), "What a tour has heard so far.", compacted=True,
+)  # fmt: skip
 DEPLOYMENTS = Topic(
     "deployments", events.SiteDeployed, "site", 1, None, 0.0,
-    ("deployer",), ("deployer", "analyse-live", "analyse-bulk", "gateway"),
+    ("deployer",), ("deployer", "analyse-live", "analyse-bulk", "shadow", "sample", "gateway"),
     "The whole deployment state of a site; writing it is the commit.", compacted=True, durable=True,
 )  # fmt: skip
 DEPLOYMENT_LOG = Topic(
     "deployment-log", events.DeploymentStepped, "site", 1, 400, 0.01,
-    ("deployer",), (), "Every step of every deployment, for people.",
+    ("deployer", "gate", "retrain"), ("deployer", "story"), "Every step of every deployment, for people.",
 )  # fmt: skip
 DEAD_LETTERS = Topic(
     "dead-letters", events.ClipDied, "clip id", KEYED, 30, 0.05,
@@ -102,6 +114,29 @@ TOPICS = (
     TOUR_EVENTS, TOURS, DEPLOYMENTS, DEPLOYMENT_LOG, DEAD_LETTERS,
 )  # fmt: skip
 """All of them, in story order."""
+
+
+@dataclass(frozen=True)
+class Changelog:
+    """What a stream table's rows are rebuilt from: written and read by the one Faust app that owns the table, as JSON, without an event."""
+
+    name: str
+    """APP-TABLE-changelog, as Faust names it."""
+    partitions: int
+    says: str
+
+    def config(self, _: float) -> dict[str, str]:
+        """Kafka's settings of this topic: compacted, kept for ever."""
+        return {
+            "cleanup.policy": "compact",
+            "segment.bytes": str(SEGMENT_BYTES),
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        }
+
+
+TOUR_ROWS = Changelog("tours-rows-changelog", KEYED, "One row a tour and species, with the contributions of its clips.")
+CHANGELOGS = (TOUR_ROWS,)
+"""All of them."""
 
 LANES = {"live": CLIPS, "bulk": RECORDINGS}
 """The topic that each lane reads."""

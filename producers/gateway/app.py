@@ -21,11 +21,11 @@ from producers.gateway.intake import Prepared, lane_of, prepare_log_mels, prepar
 from producers.gateway.problems import Problem
 from producers.gateway.schemas import Asked, ClipState, SpeciesEntry, SpeciesList, Told, prediction_of
 from producers.gateway.services import Services
-from producers.keys import Key
 from soundscape.audio import sha256
 from soundscape.errors import Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Name, Names
 from soundscape.events import clip_id as identity
+from soundscape.keys import Key
 from soundscape.metrics import ANSWER_SECONDS, CLIPS_IN, CLIPS_OUT, STAGE_SECONDS
 from soundscape.topics import LANES
 from soundscape.wire import decode, encode

@@ -22,9 +22,9 @@ from producers.gateway.problems import Problem
 from producers.gateway.publisher import Publisher
 from producers.gateway.services import Services
 from producers.gateway.sites import Sites
-from producers.keys import KeyRing, keys_file
 from soundscape import audio
 from soundscape.isolation import ChildPool
+from soundscape.keys import KeyRing, keys_file
 from soundscape.settings import HOST, Port, Settings, get_settings
 from soundscape.topics import DEAD_LETTERS, DEPLOYMENTS, LANES, PREDICTIONS
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from producers.gateway.answers import Answers, Known
 from producers.gateway.intake import Children
 from producers.gateway.sites import Sites
-from producers.keys import KeyRing
+from soundscape.keys import KeyRing
 from soundscape.wire import Message
 
 

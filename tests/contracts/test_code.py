@@ -8,7 +8,6 @@ from pathlib import Path
 
 LONGEST = 300
 LONGER = {
-    Path("soundscape/events.py"): "every event stands in one file, in story order",
     Path("compose/local/setup.py"): "all that is brought before anything is installed, step by step",
 }
 """Modules that were looked at twice, and why they stay whole."""

@@ -11,8 +11,8 @@ from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType
 from soundscape.errors import Invalid
 from soundscape.kafka import backlog, committed, new_admin
 from soundscape.testing import Stack
-from soundscape.topic_admin import apply_topics
-from soundscape.topics import SHADOW_PREDICTIONS, TOPICS
+from soundscape.topic_admin import ALL, apply_topics
+from soundscape.topics import SHADOW_PREDICTIONS
 
 TOPIC = SHADOW_PREDICTIONS
 """One that nobody writes to yet."""
@@ -27,7 +27,7 @@ def admin(stack: Stack) -> Iterator[Any]:
 
 def test_a_running_stack_has_every_topic_as_declared(stack: Stack) -> None:
     assert apply_topics(stack.settings) == []
-    assert f"All {len(TOPICS)} topics are as declared." in stack.run("topics", "apply").stdout
+    assert f"All {len(ALL)} topics are as declared." in stack.run("topics", "apply").stdout
 
 
 def test_a_setting_that_differs_is_shown_and_mended_and_others_stay(stack: Stack, admin: Any) -> None:
@@ -48,7 +48,7 @@ def test_a_keyed_topic_with_another_number_of_partitions_is_refused(stack: Stack
     from dataclasses import replace
 
     other = replace(TOPIC, partitions=TOPIC.partitions + 1)
-    monkeypatch.setattr("soundscape.topic_admin.TOPICS", (other,))
+    monkeypatch.setattr("soundscape.topic_admin.ALL", (other,))
     with pytest.raises(Invalid, match="keyed"):
         apply_topics(stack.settings)
 

@@ -21,12 +21,12 @@ from producers.gateway.problems import Problem
 from producers.gateway.schemas import Told
 from producers.gateway.services import Services
 from producers.gateway.sites import Sites
-from producers.keys import KeyRing, create_key, keys_file
 from soundscape.audio import SAMPLE_RATE, encode_ogg, sha256
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Detection, Names, Place, ReleaseRef, SiteDeployed, Stages, Window
 from soundscape.events import clip_id as identity
 from soundscape.features import LOG_MEL
+from soundscape.keys import KeyRing, create_key, keys_file
 from soundscape.release import Member, Release, file_digest, write_release
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species

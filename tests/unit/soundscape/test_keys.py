@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from producers.keys import KeyRing, create_key, key, keys_file, read_keys, revoke_key
 from soundscape.errors import Invalid, Unavailable
+from soundscape.keys import KeyRing, create_key, key, keys_file, read_keys, revoke_key
 from soundscape.settings import Settings, get_settings
 
 
