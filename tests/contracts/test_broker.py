@@ -23,8 +23,8 @@ from soundscape.settings import Settings
 from soundscape.taxonomy import Species
 from soundscape.topics import KEYED, LANES, MAX_MESSAGE_BYTES, TOPICS, Topic
 from soundscape.wire import Message, dead_letter, encode
+from stream_processors.frame import new_app
 from stream_processors.fuse import detect, fuse, listing
-from stream_processors.worker import new_app
 
 BIRDNET_LABELS = 6522
 """What the day-one release answers with (docs/decisions/0003-stream.md)."""
