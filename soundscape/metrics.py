@@ -24,6 +24,8 @@ WAITING = Gauge("soundscape_waiting_for_model_server", "1 while clips wait for T
 GENERATION = Gauge("soundscape_deployment_generation", "Deployment generation in force in this process", ("process", "site"))
 MODEL_READY = Gauge("soundscape_model_ready", "1 if the model answered its synthetic inference", ("model",))
 MODEL_HEALED = Counter("soundscape_model_healed_total", "Loads that brought a dead model back", ("model",))
+CANARY_FAILED = Counter("soundscape_canary_failed_total", "Clips that a candidate failed and the champion answered", ("site",))
+SHADOWED = Counter("soundscape_shadowed_total", "Clips of the shadow, by what became of them", ("what",))
 FILES = Counter("soundscape_files_total", "Files of the watched folder, by what became of them", ("what",))
 
 METRICS = tuple(

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from soundscape.errors import Invalid, Reason
-from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, SiteDeployed, Stages
+from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
 from soundscape.events import clip_id as identity
 from soundscape.isolation import ChildPool
 from soundscape.metrics import DETECTIONS, MEMBERS_LEFT_OUT, STAGE_SECONDS, WINDOWS
 from soundscape.release import LoadedRelease, Member
 from stream_processors.extract import Extracted, from_log_mels, from_sound
 from stream_processors.fuse import detect, fuse, listing
+from stream_processors.sites import Serving
 from stream_processors.triton import Triton
 
 Float32 = npt.NDArray[np.float32]
@@ -26,9 +27,9 @@ LATE_S = 2.0
 """Live: a member this late is left out, if another has answered."""
 DECODE_TRIES = 3
 """A child that died in a clip's hands may have been killed for another's sake; one that dies three times died of the clip."""
-PRIORITY = {"live": 1, "bulk": 2}
+PRIORITY = {"live": 1, "bulk": 2, "shadow": 2}
 """Triton's priority of each lane."""
-WINDOWS_AT_ONCE = {"live": 16, "bulk": 4}
+WINDOWS_AT_ONCE = {"live": 16, "bulk": 4, "shadow": 1}
 """Windows in one request: a guide's clip never waits behind more than a few of a recorder's."""
 
 
@@ -88,9 +89,10 @@ class Analyser:
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     async def answer(
-        self, clip: ClipRecorded, place: Place, received: float, found: Extracted, state: SiteDeployed, loaded: LoadedRelease
+        self, clip: ClipRecorded, place: Place, received: float, found: Extracted, serving: Serving
     ) -> ClipAnalysed:
         """The prediction of a clip whose features are known. Raises as `infer`."""
+        state, loaded, role = serving
         members, left_out = await self.infer(loaded, found)
         inferred = time.time()
         fused = fuse(loaded, members, found.silent, clip.recorded_at)
@@ -106,7 +108,7 @@ class Analyser:
             predicted=_moment(time.time()),
         )
         self._measure(clip, stages, len(found.silent))
-        for detection in () if clip.probe else detections:
+        for detection in () if clip.probe or role == "shadow" else detections:
             DETECTIONS.labels(clip.site, detection.label).inc()
         return ClipAnalysed(
             clip_id=clip.clip_id,
@@ -120,9 +122,11 @@ class Analyser:
             longitude=clip.longitude,
             probe=clip.probe,
             place=place,
+            client=clip.client,
             release=loaded.release.name,
             release_digest=loaded.digest,
             generation=state.generation,
+            role=role,
             licences=loaded.release.licences,
             feature_fingerprints=tuple(found.features),
             labels=listed.labels,

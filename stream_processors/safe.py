@@ -11,14 +11,13 @@ from contextlib import contextmanager
 
 from soundscape.errors import Broken, Invalid, Reason, Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Place
-from soundscape.metrics import CLIPS_IN, CLIPS_OUT, DEAD_LETTERS, IN_FLIGHT, WAITING
-from soundscape.release import LoadedRelease
+from soundscape.metrics import CANARY_FAILED, CLIPS_IN, CLIPS_OUT, DEAD_LETTERS, IN_FLIGHT, WAITING
 from soundscape.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
 from soundscape.topics import PREDICTIONS
 from soundscape.wire import ORIGINAL, Headers, Message, dead_letter, decode, encode
 from stream_processors.analyse import Analyser
 from stream_processors.extract import Extracted
-from stream_processors.sites import Sites
+from stream_processors.sites import Serving, Sites
 from stream_processors.triton import ModelFailed, Triton
 
 log = logging.getLogger(__name__)
@@ -77,19 +76,20 @@ class Processor:
     async def _answered(self, place: Place, headers: Headers, value: bytes | None, received: float) -> ClipAnalysed:
         clip = decode(ClipRecorded, headers, value)
         await self._sites.ready.wait()
-        _, loaded = self._sites.champion(clip.site)
-        found = await self._analyser.features(clip, loaded)
+        found = await self._analyser.features(clip, self._sites.serving(clip).loaded)
         alone_failures = 0
         suspect: ModelFailed | None = None
+        fallen = False
         for attempt in range(10**9):
-            state, loaded = self._sites.champion(clip.site)  # a promotion while the clip waited
+            serving = self._sites.serving(clip, champion=fallen)  # a promotion while the clip waited
+            loaded = serving.loaded
             if any(member.feature_fingerprint not in found.features for member in loaded.release.members):
                 found = await self._analyser.features(clip, loaded)
             try:
                 if suspect is None:
-                    answer = await self._analyser.answer(clip, place, received, found, state, loaded)
+                    answer = await self._analyser.answer(clip, place, received, found, serving)
                 else:
-                    answer = await self._alone_with(suspect.model, loaded, clip, place, received, found)
+                    answer = await self._alone_with(suspect.model, serving, clip, place, received, found)
                 self._waits.pop(place, None)
                 for member in loaded.release.members:
                     self._sick_since.pop(member.triton_name, None)
@@ -99,6 +99,10 @@ class Processor:
             except ModelFailed as error:
                 self._waits.pop(place, None)
                 log.warning("clip %s: %s", clip.clip_id, error)
+                if serving.role == "canary":  # a candidate that fails keeps nobody waiting: the champion answers, and it counts
+                    fallen = True
+                    CANARY_FAILED.labels(clip.site).inc()
+                    continue
                 alone_failures += suspect is not None and error.model == suspect.model
                 suspect = error
                 if alone_failures >= POISON_FAILURES:
@@ -107,13 +111,14 @@ class Processor:
         raise AssertionError("unreachable")
 
     async def _alone_with(
-        self, model: str, loaded: LoadedRelease, clip: ClipRecorded, place: Place, received: float, found: Extracted
+        self, model: str, serving: Serving, clip: ClipRecorded, place: Place, received: float, found: Extracted
     ) -> ClipAnalysed:
         """Try a clip on which a model failed once more, with no other suspect beside it, once the model answers its own probe.
 
         Raises Invalid (model-unavailable) if the model has failed its probe for longer than the limit while the server lives.
         """
-        shapes = {m.triton_name: loaded.release.features[m.feature_fingerprint].shape for m in loaded.release.members}
+        release = serving.loaded.release
+        shapes = {m.triton_name: release.features[m.feature_fingerprint].shape for m in release.members}
         shape = shapes.get(model)
         async with self._alone[model]:
             while shape is not None and not await self._triton.healthy(model, shape):
@@ -123,8 +128,7 @@ class Processor:
                     raise Invalid(Reason.MODEL_UNAVAILABLE, what)
                 await asyncio.sleep(PROBE_EVERY_S)
             self._sick_since.pop(model, None)  # well for a moment is well: a clip that kills it again is not its sickness
-            state, _ = self._sites.champion(clip.site)
-            return await self._analyser.answer(clip, place, received, found, state, loaded)
+            return await self._analyser.answer(clip, place, received, found, serving)
 
     @contextmanager
     def _forgotten(self, place: Place) -> Iterator[None]:

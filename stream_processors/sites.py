@@ -9,8 +9,9 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from soundscape.canary import role_of
 from soundscape.errors import Invalid, Reason
-from soundscape.events import SiteDeployed
+from soundscape.events import ClipRecorded, ReleaseRef, Role, SiteDeployed
 from soundscape.metrics import GENERATION, UNREADABLE
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Port, Settings
@@ -21,10 +22,19 @@ log = logging.getLogger(__name__)
 
 
 class Site(NamedTuple):
-    """A site's deployment and its champion, or why the champion cannot be loaded."""
+    """A site's deployment, its champion, and its candidate if there is one; or why either cannot be loaded."""
 
     state: SiteDeployed
     champion: LoadedRelease | Invalid
+    candidate: LoadedRelease | Invalid | None
+
+
+class Serving(NamedTuple):
+    """Who answers a clip: the release, in what part, and the site's state at that."""
+
+    state: SiteDeployed
+    loaded: LoadedRelease
+    role: Role
 
 
 class Sites:
@@ -40,18 +50,32 @@ class Sites:
         """Generation in force, by site."""
         return {name: site.state.generation for name, site in self._sites.items()}
 
-    def champion(self, site: str) -> tuple[SiteDeployed, LoadedRelease]:
-        """The site's state and release. Raises Invalid: no-release, release-invalid."""
-        found = self._sites.get(site)
+    def serving(self, clip: ClipRecorded, *, champion: bool = False) -> Serving:
+        """Who answers the clip; the champion where that is asked for, for a probe, and where the candidate cannot take it.
+
+        Raises Invalid: no-release, release-invalid.
+        """
+        found = self._sites.get(clip.site)
         if found is None:
             raise Invalid(
                 Reason.NO_RELEASE,
-                f"No release is deployed for site {site!r}; deploy one with `soundscape deploy RELEASE --site {site}`, then "
-                f"`soundscape deadletters replay --site {site}`.",
+                f"No release is deployed for site {clip.site!r}; deploy one with `soundscape deploy RELEASE --site {clip.site}`, then "
+                f"`soundscape deadletters replay --site {clip.site}`.",
             )
+        role = "champion" if champion or clip.probe else role_of(found.state, clip.stream)
+        if role == "canary" and isinstance(found.candidate, LoadedRelease) and _takes(found.candidate, clip):
+            return Serving(found.state, found.candidate, "canary")
         if isinstance(found.champion, Invalid):
             raise found.champion
-        return found.state, found.champion
+        return Serving(found.state, found.champion, "champion")
+
+    def shadow(self, clip: ClipRecorded) -> Serving | None:
+        """Who answers beside: the one of champion and candidate that does not answer the clip itself; None without a candidate."""
+        found = self._sites.get(clip.site)
+        if found is None or not isinstance(found.candidate, LoadedRelease) or clip.probe:
+            return None
+        other = found.champion if role_of(found.state, clip.stream) == "canary" else found.candidate
+        return None if isinstance(other, Invalid) else Serving(found.state, other, "shadow")
 
     async def follow(self) -> None:
         """Read the topic for ever; a broker that is away is waited for."""
@@ -88,15 +112,27 @@ class Sites:
                     await self._apply(state)
 
     async def _apply(self, state: SiteDeployed) -> None:
-        """Load the champion beside the work that goes on, then let it answer."""
+        """Load the releases beside the work that goes on, then let them answer."""
         if state.generation <= self.generations.get(state.site, 0):
             return
-        champion: LoadedRelease | Invalid
-        try:
-            champion = await asyncio.to_thread(load_release, self._settings.releases / state.champion.name, state.champion.digest)
-        except Invalid as error:
-            log.error("site %s: %s", state.site, error)
-            champion = error
-        self._sites[state.site] = Site(state, champion)
+        before = self._sites.get(state.site)
+        champion = await self._load(state.site, state.champion, before)
+        candidate = await self._load(state.site, state.candidate, before) if state.candidate else None
+        self._sites[state.site] = Site(state, champion, candidate)
         GENERATION.labels(self._process, state.site).set(state.generation)
         log.info("site %s: generation %d, release %s", state.site, state.generation, state.champion.name)
+
+    async def _load(self, site: str, ref: ReleaseRef, before: Site | None) -> LoadedRelease | Invalid:
+        for known in (before.champion, before.candidate) if before else ():
+            if isinstance(known, LoadedRelease) and known.digest == ref.digest:
+                return known
+        try:
+            return await asyncio.to_thread(load_release, self._settings.releases / ref.name, ref.digest)
+        except Invalid as error:
+            log.error("site %s: %s", site, error)
+            return error
+
+
+def _takes(loaded: LoadedRelease, clip: ClipRecorded) -> bool:
+    """Whether a release takes a clip's log-mels, if it is log-mels."""
+    return clip.feature_fingerprint is None or clip.feature_fingerprint in loaded.release.features

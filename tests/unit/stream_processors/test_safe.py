@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from soundscape.errors import Broken, Invalid, Reason, Unavailable
-from soundscape.events import ClipAnalysed, ClipDied, Place, ReleaseRef, SiteDeployed
+from soundscape.events import ClipAnalysed, ClipDied, ClipRecorded, Place, ReleaseRef, SiteDeployed
 from soundscape.features import LOG_MEL, FeatureSpec
 from soundscape.isolation import ChildPool
+from soundscape.metrics import CANARY_FAILED
 from soundscape.release import LoadedRelease
 from soundscape.testing import ogg
 from soundscape.testing_log import clip
@@ -22,7 +23,7 @@ from soundscape.wire import Message, decode, encode, revived
 from stream_processors import analyse, safe
 from stream_processors.analyse import Analyser
 from stream_processors.safe import POISON_FAILURES, Processor
-from stream_processors.sites import Sites
+from stream_processors.sites import Serving, Sites
 from stream_processors.triton import ModelFailed, Triton
 
 if TYPE_CHECKING:
@@ -87,14 +88,21 @@ class FakeSites:
         self.ready = asyncio.Event()
         self.ready.set()
         self.generation, self.loaded = 1, loaded
+        self.candidate: LoadedRelease | None = None
+        """Answers every stream, where there is one."""
+        self.open = False
+        """Serves any site."""
 
-    def champion(self, site: str) -> tuple[SiteDeployed, LoadedRelease]:
+    def serving(self, clip: ClipRecorded, *, champion: bool = False) -> Serving:
         """As the real one."""
-        if site != "test":
-            raise Invalid(Reason.NO_RELEASE, f"No release is deployed for site {site!r}.")
+        if clip.site != "test" and not self.open:
+            raise Invalid(Reason.NO_RELEASE, f"No release is deployed for site {clip.site!r}.")
         ref = ReleaseRef(name=self.loaded.release.name, digest=self.loaded.digest)
         at = datetime.now(UTC)
-        return SiteDeployed(site="test", generation=self.generation, champion=ref, reason="", actor="test", at=at), self.loaded
+        state = SiteDeployed(site="test", generation=self.generation, champion=ref, reason="", actor="test", at=at)
+        if self.candidate is not None and not champion:
+            return Serving(state, self.candidate, "canary")
+        return Serving(state, self.loaded, "champion")
 
 
 class InPlace:
@@ -198,7 +206,7 @@ async def test_what_will_never_work_becomes_a_dead_letter(lane: Lane, fields: di
 async def test_a_record_that_is_no_clip(lane: Lane, header: str, value: bytes, reason: Reason) -> None:
     """It decodes inside: nothing escapes, nothing is dropped."""
     if header == "ce_site":
-        lane.sites.champion = lambda site: FakeSites.champion(lane.sites, "test")  # type: ignore[method-assign]
+        lane.sites.open = True
     sent = record()
     await lane.safe(sent._replace(headers=list((dict(sent.headers) | {header: value}).items())))
     assert [died.reason for died in lane.deaths] == [reason]
@@ -404,3 +412,21 @@ async def test_a_dead_letter_that_is_never_taken_ends_the_process(lane: Lane) ->
     with pytest.raises(Broken):
         await lane.safe(encode(clip(b"no sound")))
     assert not lane.published
+
+
+async def test_a_candidate_that_fails_keeps_nobody_waiting(lane: Lane, release_of: Make) -> None:
+    """The champion answers the clip in its place, and the failure is counted."""
+    failed = CANARY_FAILED.labels("test")._value.get()
+    lane.sites.candidate = release_of({"new": (["a", "b"], 1.0, LOG_MEL)}, name="r2")
+    name = lane.sites.candidate.release.members[0].triton_name
+    lane.triton.script = [ModelFailed(name, "broken"), None]
+    await lane.safe(record())
+    (answer,) = lane.answers
+    assert (answer.release, answer.role) == ("r1", "champion") and not lane.deaths
+    assert CANARY_FAILED.labels("test")._value.get() == failed + 1
+
+
+async def test_a_candidate_answers_its_streams(lane: Lane, release_of: Make) -> None:
+    lane.sites.candidate = release_of({"new": (["a", "b"], 1.0, LOG_MEL)}, name="r2")
+    await lane.safe(record())
+    assert [(answer.release, answer.role) for answer in lane.answers] == [("r2", "canary")]

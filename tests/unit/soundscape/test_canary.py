@@ -1,0 +1,48 @@
+"""Who answers a stream while a candidate earns its place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soundscape.canary import role_of, unit
+from soundscape.events import ReleaseRef, SiteDeployed
+
+STREAMS = [f"tour-{n}" for n in range(2000)]
+
+
+def state(**changes: Any) -> SiteDeployed:
+    """A site with a candidate on a share of its streams."""
+    fields: dict[str, Any] = {
+        "site": "here", "generation": 3, "champion": ReleaseRef(name="a", digest="aa"), "candidate": ReleaseRef(name="b", digest="bb"),
+        "stage": "canary", "share": 0.2, "reason": "", "actor": "ana", "at": datetime.now(UTC),
+    }  # fmt: skip
+    return SiteDeployed.model_validate(fields | changes)
+
+
+def on_canary(one: SiteDeployed) -> set[str]:
+    """The streams that its candidate answers."""
+    return {stream for stream in STREAMS if role_of(one, stream) == "canary"}
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_raising_the_share_only_adds_streams(low: float, high: float) -> None:
+    low, high = sorted((low, high))
+    assert on_canary(state(share=low)) <= on_canary(state(share=high))
+
+
+def test_the_share_is_a_share() -> None:
+    assert on_canary(state(share=0.0)) == set() and on_canary(state(share=1.0)) == set(STREAMS)
+    assert 0.16 < len(on_canary(state())) / len(STREAMS) < 0.24  # 4.5 standard deviations of a binomial
+
+
+def test_another_candidate_meets_other_streams() -> None:
+    other = state(candidate=ReleaseRef(name="c", digest="cc"))
+    assert on_canary(other) != on_canary(state()) and unit("tour-1", "bb") != unit("tour-1", "cc")
+
+
+def test_nobody_but_a_canary_answers_in_the_champions_place() -> None:
+    assert on_canary(state(stage="shadow", share=1.0)) == set() and on_canary(state(candidate=None)) == set()
