@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from consumers.model_server import ModelServer, build
 from consumers.probe_clips import confirm
 from consumers.registry import Registry
+from consumers.transitions import deployed
 from consumers.waiting_letters import WaitingLetters
 from soundscape.deployments import read_states
 from soundscape.errors import Invalid, Reason, Unavailable
@@ -18,6 +20,7 @@ from soundscape.events import (
     DeploymentStepped,
     ReleaseRef,
     SiteDeployed,
+    Step,
 )
 from soundscape.kafka import broker_errors, new_consumer, new_producer, say
 from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY
@@ -86,31 +89,48 @@ class Deployer:
         Raises Invalid: the release does not hold or load, its licence was not accepted, or `seen` is not the generation in force.
         Raises Unavailable without broker or model server.
         """
+        loaded = load_release(self._settings.releases / release)
+        ref = ReleaseRef(name=release, digest=loaded.digest)
+        return self.change(
+            site, seen, "committed", "", lambda before: deployed(before, site, ref, actor),
+            actor=actor, release=loaded, accept_noncommercial=accept_noncommercial,
+        )  # fmt: skip
+
+    def change(
+        self,
+        site: str,
+        seen: int | None,
+        step: Step,
+        detail: str,
+        make: Callable[[SiteDeployed | None], SiteDeployed],
+        *,
+        actor: str,
+        release: LoadedRelease | None = None,
+        accept_noncommercial: bool = False,
+    ) -> SiteDeployed:
+        """Bring a site to the state that `make` gives of the one in force; a `release` is loaded and probed before. One event, or nothing.
+
+        Raises Invalid: `seen` is not the generation in force, the transition is refused, the release does not load, or its licence
+        was not accepted. Raises Unavailable without broker or model server.
+        """
         with self._lock:
             if not self._read:
                 raise Unavailable(f"The deployer is not ready ({self.trouble}); ask again in a moment.")
-            loaded = load_release(self._settings.releases / release)
             before = self._states.get(site)
             generation = before.generation if before else 0
             if seen is not None and seen != generation:
                 raise Invalid(Reason.BAD_REQUEST, f"Site {site} is at generation {generation}, not {seen}; look again and repeat.")
-            _check_licence(loaded, accept_noncommercial)
-            self._step(site, generation, "asked", release, f"by {actor}")
-            try:
-                self._serve(loaded)
-            except Invalid as error:
-                self._step(site, generation, "refused", release, str(error))
-                raise
-            self._step(site, generation, "loaded", release, ", ".join(member.triton_name for member in loaded.release.members))
-            state = SiteDeployed(
-                site=site,
-                generation=generation + 1,
-                champion=ReleaseRef(name=release, digest=loaded.digest),
-                previous=before.champion if before and before.champion.name != release else before.previous if before else None,
-                reason="deployed by command",
-                actor=actor,
-                at=datetime.now(UTC),
-            )
+            state = make(before)
+            if release is not None:
+                name = release.release.name
+                _check_licence(release, accept_noncommercial)
+                self.step(site, generation, "asked", name, f"by {actor}")
+                try:
+                    self._serve(release)
+                except Invalid as error:
+                    self.step(site, generation, "refused", name, str(error))
+                    raise
+                self.step(site, generation, "loaded", name, ", ".join(member.triton_name for member in release.release.members))
             try:
                 say(self._producer, DEPLOYMENTS, state)
             except Unavailable:
@@ -118,7 +138,7 @@ class Deployer:
                 raise
             self._states[site] = state
             GENERATION.labels("deployer", site).set(state.generation)
-            self._step(site, state.generation, "committed", release, "")
+            self.step(site, state.generation, step, (state.candidate or state.champion).name, detail)
             return state
 
     def confirm(self, state: SiteDeployed) -> None:
@@ -127,7 +147,7 @@ class Deployer:
         Raises Unavailable that names who did not within WAIT_S; the deployment stands all the same.
         """
         confirm(self._settings, self._producer, state)
-        self._step(state.site, state.generation, "answered", state.champion.name, "a probe clip in each lane")
+        self.step(state.site, state.generation, "answered", state.champion.name, "a probe clip in each lane")
 
     # Reconciling
 
@@ -150,9 +170,9 @@ class Deployer:
                 del self._sick[name]  # no state names it any more
             for name in there - wanted.keys():
                 self._server.unload(name)
-                self._step("all", 0, "unloaded", None, name)
+                self.step("all", 0, "unloaded", None, name)
             self.trouble = "; ".join(f"{name}: {why[0]}" for name, why in self._sick.items() if why)
-        self._registry.follow({site: state.champion.digest for site, state in self.states().items()})
+        self._registry.follow(self.states())
         self._replay_waiting(wanted)
 
     def _wanted(self) -> dict[str, tuple[LoadedRelease, Member, list[str]]]:
@@ -198,7 +218,7 @@ class Deployer:
         MODEL_READY.labels(name).set(1)
         MODEL_HEALED.labels(name).inc()
         for site in sites:
-            self._step(site, self._states[site].generation, "healed", None, name)
+            self.step(site, self._states[site].generation, "healed", None, name)
 
     def _replay_waiting(self, wanted: dict[str, tuple[LoadedRelease, Member, list[str]]]) -> None:
         """Send again the clips that died of a model that answers now."""
@@ -208,7 +228,7 @@ class Deployer:
             return
         count = self._letters.replay(well)
         if count:
-            self._step("all", 0, "replayed", None, f"{count} clips of {', '.join(sorted(well))}")
+            self.step("all", 0, "replayed", None, f"{count} clips of {', '.join(sorted(well))}")
 
     def _serve(self, loaded: LoadedRelease) -> None:
         """Load and probe every member of a release. Raises Invalid, Unavailable."""
@@ -223,7 +243,8 @@ class Deployer:
     def _probed(self, loaded: LoadedRelease, member: Member) -> bool:
         return self._server.probe(member.triton_name, loaded.release.features[member.feature_fingerprint].shape, len(member.labels))
 
-    def _step(self, site: str, generation: int, step: Any, release: str | None, detail: str) -> None:
+    def step(self, site: str, generation: int, step: Step, release: str | None, detail: str) -> None:
+        """Say one step on `deployment-log`. Raises Unavailable."""
         log.info("%s generation %d: %s %s %s", site, generation, step, release or "", detail)
         event = DeploymentStepped(site=site, generation=generation, step=step, release=release, detail=detail, at=datetime.now(UTC))
         say(self._producer, DEPLOYMENT_LOG, event)

@@ -8,7 +8,8 @@ import os
 import secrets
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
@@ -18,8 +19,9 @@ from prometheus_client import make_asgi_app
 from pydantic import BaseModel, ConfigDict
 
 from consumers.deployer import RECONCILE_S, Deployer
+from consumers.earning import Earning
 from soundscape.errors import Invalid, SoundscapeError
-from soundscape.events import Name
+from soundscape.events import Name, SiteDeployed
 from soundscape.logs import set_up_logging
 from soundscape.settings import HOST, Port, Settings, get_settings
 
@@ -38,6 +40,30 @@ class Ask(BaseModel):
     accept_noncommercial: bool = False
 
 
+class Change(BaseModel):
+    """A command that changes a site's trial."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    site: Name
+    actor: Name
+    seen: int | None = None
+    force: bool = False
+
+
+class Offer(Change):
+    """A command to make a release the candidate."""
+
+    release: Name
+    accept_noncommercial: bool = False
+
+
+class Share(Change):
+    """A command to let the candidate answer a share of the streams."""
+
+    share: float
+
+
 def token(settings: Settings) -> str:
     """The operator's token: made once, readable by the stack's owner only, so that loopback alone does not give the right to deploy."""
     path = settings.state / "operator.token"
@@ -51,7 +77,7 @@ def token(settings: Settings) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def new_door(deployer: Deployer, settings: Settings) -> FastAPI:
+def new_door(deployer: Deployer, earning: Earning, settings: Settings) -> FastAPI:
     """The HTTP application."""
     app = FastAPI(title="deployer", openapi_url=None)
     app.mount("/metrics", make_asgi_app())
@@ -72,18 +98,57 @@ def new_door(deployer: Deployer, settings: Settings) -> FastAPI:
 
     @app.post("/deploy", dependencies=[Depends(operator)])
     def deploy(ask: Ask) -> dict[str, Any]:
-        try:
-            state = deployer.deploy(
+        return done(
+            lambda: deployer.deploy(
                 ask.site, ask.release, actor=ask.actor, seen=ask.seen, accept_noncommercial=ask.accept_noncommercial
             )
+        )
+
+    @app.post("/candidate", dependencies=[Depends(operator)])
+    def candidate(ask: Offer) -> dict[str, Any]:
+        licence = ask.accept_noncommercial
+        return done(
+            lambda: earning.offer(
+                ask.site, ask.release, actor=ask.actor, seen=ask.seen, force=ask.force, accept_noncommercial=licence
+            )
+        )
+
+    @app.post("/canary", dependencies=[Depends(operator)])
+    def canary(ask: Share) -> dict[str, Any]:
+        return done(lambda: earning.share(ask.site, ask.share, actor=ask.actor, seen=ask.seen, force=ask.force))
+
+    @app.post("/promote", dependencies=[Depends(operator)])
+    def promote(ask: Change) -> dict[str, Any]:
+        return done(lambda: earning.promote(ask.site, actor=ask.actor, seen=ask.seen, force=ask.force))
+
+    @app.post("/rollback", dependencies=[Depends(operator)])
+    def rollback(ask: Change) -> dict[str, Any]:
+        return done(lambda: earning.rollback(ask.site, actor=ask.actor, seen=ask.seen))
+
+    @app.get("/trial", dependencies=[Depends(operator)])
+    def trial(site: Name) -> dict[str, Any]:
+        with as_http():
+            return earning.report(site)
+
+    def done(command: Callable[[], SiteDeployed]) -> dict[str, Any]:
+        """What a command made of the site, once it has arrived everywhere."""
+        with as_http():
+            state = command()
             deployer.confirm(state)
-        except Invalid as error:
-            raise HTTPException(422, error.detail) from error
-        except SoundscapeError as error:
-            raise HTTPException(503, str(error)) from error
         return state.model_dump(mode="json")
 
     return app
+
+
+@contextmanager
+def as_http() -> Iterator[None]:
+    """Our errors as HTTP's: 422 for what will never work, 503 for what is away."""
+    try:
+        yield
+    except Invalid as error:
+        raise HTTPException(422, error.detail) from error
+    except SoundscapeError as error:
+        raise HTTPException(503, str(error)) from error
 
 
 def main() -> None:
@@ -92,16 +157,18 @@ def main() -> None:
     settings = get_settings()
     settings.model_repository.mkdir(parents=True, exist_ok=True)
     deployer = Deployer(settings)
-    threading.Thread(target=_reconcile_for_ever, args=(deployer,), name="reconcile", daemon=True).start()
-    uvicorn.run(new_door(deployer, settings), host=HOST, port=settings.port(Port.DEPLOYER), log_level="warning")
+    earning = Earning(settings, deployer)
+    threading.Thread(target=_reconcile_for_ever, args=(deployer, earning), name="reconcile", daemon=True).start()
+    uvicorn.run(new_door(deployer, earning, settings), host=HOST, port=settings.port(Port.DEPLOYER), log_level="warning")
 
 
-def _reconcile_for_ever(deployer: Deployer) -> None:
+def _reconcile_for_ever(deployer: Deployer, earning: Earning) -> None:
     try:
         while True:
             try:
                 deployer.start()
                 deployer.reconcile()
+                earning.watch()
             except SoundscapeError as error:
                 deployer.trouble = str(error)
                 log.warning("%s", error)

@@ -220,6 +220,8 @@ class SiteDeployed(Event):
     candidate: ReleaseRef | None = None
     stage: Literal["champion", "shadow", "canary"] = "champion"
     share: Probability = 0.0
+    since: Moment | None = None
+    """When the candidate came; what it answered before is no part of its trial."""
     reason: str
     actor: Name
     at: Moment
@@ -231,6 +233,13 @@ class SiteDeployed(Event):
         return self.site
 
 
+Step = Literal[
+    "asked", "loaded", "committed", "answered", "refused", "unloaded", "healed", "replayed",
+    "gated", "shadowed", "canaried", "promoted", "rolled-back", "alarmed", "retraining",
+]  # fmt: skip
+"""What may happen in the life of a deployment."""
+
+
 class DeploymentStepped(Event):
     """One step of a deployment or of the deployer's healing, for people to read."""
 
@@ -238,10 +247,7 @@ class DeploymentStepped(Event):
 
     site: Name
     generation: int = Field(ge=0)
-    step: Literal[
-        "asked", "loaded", "committed", "answered", "refused", "unloaded", "healed", "replayed",
-        "gated", "shadowed", "canaried", "promoted", "rolled-back", "alarmed", "retraining",
-    ]  # fmt: skip
+    step: Step
     release: str | None = None
     detail: str = ""
     at: Moment
