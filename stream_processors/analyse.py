@@ -13,11 +13,11 @@ import numpy.typing as npt
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
 from soundscape.events import clip_id as identity
+from soundscape.fuse import detect, fuse, listing
 from soundscape.isolation import ChildPool
 from soundscape.metrics import DETECTIONS, MEMBERS_LEFT_OUT, STAGE_SECONDS, WINDOWS
 from soundscape.release import LoadedRelease, Member
 from stream_processors.extract import Extracted, from_log_mels, from_sound
-from stream_processors.fuse import detect, fuse, listing
 from stream_processors.sites import Serving
 from stream_processors.triton import Triton
 

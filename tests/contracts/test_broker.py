@@ -18,13 +18,13 @@ from soundscape.audio import MAX_SECONDS, SAMPLE_RATE, window_starts
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipDied, ClipRecorded, Place, Stages, clip_id
 from soundscape.features import LOG_MEL
+from soundscape.fuse import detect, fuse, listing
 from soundscape.release import WEEKS, LoadedRelease, Member, Release
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
 from soundscape.topics import KEYED, LANES, MAX_MESSAGE_BYTES, TOPICS, Topic
 from soundscape.wire import Message, dead_letter, encode
 from stream_processors.frame import new_app
-from stream_processors.fuse import detect, fuse, listing
 
 BIRDNET_LABELS = 6522
 """What the day-one release answers with (docs/decisions/0003-stream.md)."""

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soundscape.features import LOG_MEL
+from soundscape.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, listing
 from soundscape.release import WEEKS, week_of
-from stream_processors.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, listing
 
 if TYPE_CHECKING:
     from tests.unit.stream_processors.conftest import Make
