@@ -66,6 +66,8 @@ def processes(settings: Settings) -> list[Process]:
         *workers("live", Port.LIVE, settings.live_workers, 0),
         # The bulk lane gives way: a guide's clip never waits behind the recorders' backlog.
         *workers("bulk", Port.BULK, settings.bulk_workers, 10),
+        # What nobody waits for comes last of all.
+        python("shadow", "stream_processors.shadow", settings.port(Port.SHADOW), nice=15),
         python("gateway", "producers.gateway", settings.port(Port.GATEWAY), needs=("kafka", "redis")),
         python("watcher", "producers.watcher", settings.port(Port.WATCHER)),
         python("board", "consumers.board", settings.port(Port.BOARD), needs=("kafka", "redis")),

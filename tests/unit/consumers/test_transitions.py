@@ -1,0 +1,59 @@
+"""What a site's state may become, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumers.transitions import deployed, offered, promoted, rolled_back, shared
+from soundscape.errors import Invalid
+from soundscape.events import ReleaseRef, SiteDeployed
+
+OLD, NEW, OTHER = (ReleaseRef(name=name, digest=name * 2) for name in ("old", "new", "other"))
+
+
+@pytest.fixture
+def site() -> SiteDeployed:
+    """With a champion."""
+    return deployed(None, "here", OLD, "ana")
+
+
+def test_the_whole_way(site: SiteDeployed) -> None:
+    shadow = offered(site, "here", NEW, "ana")
+    assert (shadow.generation, shadow.stage, shadow.share, shadow.champion, shadow.candidate) == (2, "shadow", 0.0, OLD, NEW)
+    small = shared(shadow, 0.2, "ana")
+    large = shared(small, 0.5, "ana")
+    assert (large.generation, large.stage, large.share, large.since) == (4, "canary", 0.5, shadow.since)
+    after = promoted(large, "ana", "by command")
+    assert (after.champion, after.previous, after.candidate, after.stage, after.share) == (NEW, OLD, None, "champion", 0.0)
+    back = rolled_back(after, "ana", "by command")
+    assert (back.champion, back.previous, back.generation) == (OLD, NEW, 6)
+
+
+def test_a_rollback_drops_the_candidate_and_nothing_else(site: SiteDeployed) -> None:
+    after = rolled_back(shared(offered(site, "here", NEW, "ana"), 0.2, "ana"), "deployer", "alarm")
+    assert (after.champion, after.candidate, after.stage, after.share, after.reason) == (OLD, None, "champion", 0.0, "alarm")
+
+
+def test_a_deployment_drops_the_candidate_too(site: SiteDeployed) -> None:
+    after = deployed(offered(site, "here", NEW, "ana"), "here", OTHER, "ana")
+    assert (after.champion, after.previous, after.candidate, after.stage) == (OTHER, OLD, None, "champion")
+
+
+def test_two_candidates_at_once(site: SiteDeployed) -> None:
+    with pytest.raises(Invalid, match="has the candidate new already"):
+        offered(offered(site, "here", NEW, "ana"), "here", OTHER, "ana")
+
+
+def test_what_makes_no_sense(site: SiteDeployed) -> None:
+    with pytest.raises(Invalid, match="no champion"):
+        offered(None, "here", NEW, "ana")
+    with pytest.raises(Invalid, match="is the champion"):
+        offered(site, "here", OLD, "ana")
+    for share in (0.0, -0.1, 1.1, float("nan")):
+        with pytest.raises(Invalid, match="share"):
+            shared(offered(site, "here", NEW, "ana"), share, "ana")
+    for command in (lambda: shared(site, 0.2, "ana"), lambda: promoted(site, "ana", "")):
+        with pytest.raises(Invalid, match="no candidate"):
+            command()
+    with pytest.raises(Invalid, match="neither a candidate nor a previous"):
+        rolled_back(site, "ana", "")
