@@ -94,6 +94,7 @@ def recorded(prepared: Prepared, clip_id: str, digest: str, site: str, stream: s
             "latitude": told.latitude,
             "longitude": told.longitude,
             "lang": told.lang,
+            "client": told.client,
             "original_type": prepared.original_type,
             "original_rate": prepared.original_rate,
             "traceparent": traceparent,

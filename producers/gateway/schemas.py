@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from soundscape.events import ClipAnalysed, Latitude, Longitude, Name, Names
+from soundscape.events import Client, ClipAnalysed, Latitude, Longitude, Name, Names
 
 LONGEST_WAIT_S = 30.0
 """Seconds that a request may wait for its answer."""
@@ -44,6 +44,7 @@ class Told(Asked):
     latitude: Latitude | None = Field(None, description="Degrees north", examples=[6.76])
     longitude: Longitude | None = Field(None, description="Degrees east", examples=[-74.21])
     lang: Literal["en", "es", "scientific"] | None = Field(None, description="The guide's language; kept with the clip")
+    client: Client | None = Field(None, description="What kind of user sends it: a guide, a power user, a phone with a bad connection")
 
 
 class ClipJson(Told):
