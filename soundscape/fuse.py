@@ -111,17 +111,38 @@ def listing(loaded: LoadedRelease, fused: Fused, members: dict[str, Float32], si
     weights = None
     if fused.weights is not None and (fused.weights < 1.0).any():
         weights = tuple(np.round(fused.weights[columns].astype(np.float64), DIGITS).tolist())
+    told = sound_events(loaded, members, silent)
     windows = tuple(
         Window(
             start_s=n * WINDOW_S,
             end_s=(n + 1) * WINDOW_S,
             scores=tuple(scores[n].tolist()),
             members={name: _top(loaded, name, outputs[n]) for name, outputs in members.items()},
+            events={event: round(float(heard[n]), DIGITS) for event, heard in told.items()},
             silent=silent[n],
         )
         for n in range(len(silent))
     )
     return Listed(tuple(loaded.label_names[c] for c in columns), 0.0 if dense else SCORE_FLOOR, weights, windows)
+
+
+def sound_events(loaded: LoadedRelease, members: dict[str, Float32], silent: list[bool]) -> dict[str, Float32]:
+    """How strongly each sound event (`speech`, …) is heard: float32 (windows,), the highest score that any member gave any of its labels.
+
+    Before fusion and prior, so that neither a second member nor a place can hide a voice. An event is told only where the members that
+    answered know all of its labels between them: without the member that hears voices nobody may say that there are none.
+    """
+    told: dict[str, Float32] = {}
+    for event, labels in loaded.release.sound_events.items():
+        heard = {
+            (member.name, label): members[member.name][:, member.labels.index(label)]
+            for member in loaded.release.members
+            for label in labels
+            if member.name in members and label in member.labels
+        }
+        if labels and {label for _, label in heard} == set(labels):
+            told[event] = np.where(silent, np.float32(0.0), np.max(list(heard.values()), axis=0))
+    return told
 
 
 def _top(loaded: LoadedRelease, member: str, outputs: Float32) -> dict[str, float]:

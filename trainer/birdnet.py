@@ -21,7 +21,7 @@ from soundscape.features import FeatureSpec
 from soundscape.release import RELEASE_FILE, WEEKS, LoadedRelease, Member, Release, file_digest, load_release, write_release
 from soundscape.settings import get_settings
 from soundscape.taxonomy import Species
-from trainer.birdnet_species import LISTS, SOUNDS, read_species
+from trainer.birdnet_species import LISTS, SOUNDS, SPEECH, read_species
 
 Float32 = npt.NDArray[np.float32]
 
@@ -168,12 +168,14 @@ def _build(folder: Path, name: str, source: Path, place: Place | None) -> Loaded
         licence=LICENCE,
         noncommercial=True,
     )
+    speech = tuple(label for label in SPEECH if label in member.labels)
     release = Release(
         name=name,
         labels=tuple(sorted(species, key=lambda one: one.label)),
         features={FEATURES.fingerprint: FEATURES},
         members=(member,),
         threshold=THRESHOLD,
+        sound_events={"speech": speech} if speech else {},
         prior_file=PRIOR if place is not None else None,
         metrics=metrics,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

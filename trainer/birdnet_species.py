@@ -25,6 +25,8 @@ SOUNDS = {
     "siren1": "Sirena",
 }
 """Labels that no place expects or excludes, with the Spanish names that BirdNET's list lacks."""
+SPEECH = ("humnov", "humvoc", "humwhi")
+"""Labels that tell that a person is there: what they say, whistle, or do."""
 GENERA = {
     "Amphibia": "Acris Anaxyrus Dryophytes Eleutherodactylus Gastrophryne Hyliola Incilius Lithobates Pseudacris Scaphiopus Spea",
     "Insecta": "Allonemobius Amblycorypha Anaxipha Apis Atlanticus Conocephalus Cyrtoxipha Eunemobius Gryllus Microcentrum "

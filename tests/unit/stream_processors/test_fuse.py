@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soundscape.features import LOG_MEL
-from soundscape.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, listing
-from soundscape.release import WEEKS, week_of
+from soundscape.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, listing, sound_events
+from soundscape.release import WEEKS, LoadedRelease, week_of
 
 if TYPE_CHECKING:
     from tests.unit.stream_processors.conftest import Make
@@ -113,3 +113,31 @@ def test_many_labels_are_listed_by_their_floor(release_of: Make, labels: int) ->
         assert [window.scores for window in listed.windows] == [(0.7, 0.0005), (0.0005, 0.002)]
     assert [(window.start_s, window.end_s) for window in listed.windows] == [(0.0, 5.0), (5.0, 10.0)]
     assert len(listed.windows[0].members["one"]) == 5 and listed.windows[0].members["one"]["s0003"] == 0.7
+
+
+def telling(loaded: LoadedRelease, **events: tuple[str, ...]) -> LoadedRelease:
+    """The same release, with sound events."""
+    return LoadedRelease(loaded.folder, loaded.release.model_copy(update={"sound_events": events}), loaded.digest)
+
+
+def test_a_voice_is_told_by_whoever_hears_it_most(release_of: Make) -> None:
+    """The highest member score of its labels: no average with a member that is deaf to it, no prior, and listed whatever the floor."""
+    prior = np.full((WEEKS, 3), 0.1, np.float32)
+    members = {"own": (["talk", "frog"], 9.0, LOG_MEL), "birdnet": (["frog", "talk", "whistle"], 1.0, LOG_MEL)}
+    loaded = telling(release_of(members, prior=prior), speech=("talk", "whistle"))
+    said = {"own": scores([0.1, 0.9], [0.3, 0.0], [0.9, 0.9]), "birdnet": scores([0.9, 0.81234, 0.2], [0.0, 0.1, 0.2], [0.9, 0.9, 0.9])}
+    silent = [False, False, True]
+    listed = listing(loaded, fuse(loaded, said, silent, MAY), said, silent)
+    assert [window.events for window in listed.windows] == [{"speech": 0.8123}, {"speech": 0.3}, {"speech": 0.0}]
+
+
+def test_without_the_member_that_hears_voices_nobody_says_that_there_are_none(release_of: Make) -> None:
+    """Left out, or one label of the event known to nobody who answered: the event is not told at all."""
+    members = {"own": (["frog", "talk"], 1.0, LOG_MEL), "birdnet": (["whistle"], 1.0, LOG_MEL)}
+    loaded = telling(release_of(members), speech=("talk", "whistle"))
+    both = {"own": scores([0.1, 0.2]), "birdnet": scores([0.3])}
+    assert sound_events(loaded, both, [False]).keys() == {"speech"}
+    for present in both:
+        assert sound_events(loaded, {present: both[present]}, [False]) == {}
+    assert sound_events(telling(loaded, speech=()), both, [False]) == {}
+    assert sound_events(telling(loaded, speech=("nobody's",)), both, [False]) == {}

@@ -15,7 +15,7 @@ from soundscape.errors import Invalid
 from soundscape.release import WEEKS, load_release
 from soundscape.settings import get_settings
 from trainer import birdnet
-from trainer.birdnet_species import read_species
+from trainer.birdnet_species import SOUNDS, SPEECH, read_species
 from trainer.release_command import release
 
 # In the order of the model's outputs; the labels sort otherwise.
@@ -91,6 +91,16 @@ def test_the_prior_lowers_what_is_not_expected_and_hides_nothing(files: Path) ->
     last = dict(zip(loaded.label_names, prior[-1].tolist(), strict=True))
     assert last["rucspa1"] == pytest.approx(birdnet.FLOOR), "weeks are not mixed up"
     assert prior.min() > birdnet.THRESHOLD, "a call heard clearly enough is named wherever it is"
+
+
+def test_a_voice_is_told_wherever_it_is(files: Path) -> None:
+    """Its labels are in the release and in the member that hears them, and no place or week lowers them."""
+    loaded = birdnet.add_birdnet("el-silencio", birdnet.Place(6.76, -74.21))
+    assert loaded.release.sound_events == {"speech": ("humvoc",)}, "of the labels for people, those that the lists know"
+    assert loaded.prior is not None and set(SPEECH) <= SOUNDS.keys()
+    assert (loaded.prior[:, loaded.label_names.index("humvoc")] == 1.0).all()
+    (files / "ebird_codes.json").write_text("{}")
+    assert birdnet.add_birdnet("mute", None).release.sound_events == {}, "who cannot tell speech does not say it can"
 
 
 def test_without_a_place_there_is_no_prior(files: Path) -> None:
