@@ -1,24 +1,28 @@
-"""A clip's sound, fetched from the log by its place; it counts only if the clip that lies there is the one that was meant."""
+"""A clip, or its answer, fetched from the log by its place; it counts only if what lies there is of the clip that was meant."""
 
 from __future__ import annotations
 
 import time
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from kafka import TopicPartition
 
 from soundscape.errors import Invalid, Unavailable
-from soundscape.events import ClipRecorded, Place
+from soundscape.events import ClipAnalysed, ClipRecorded, Event, Place
 from soundscape.kafka import LIMIT_S, broker_errors, new_consumer
 from soundscape.settings import Settings
-from soundscape.topics import LANES
+from soundscape.topics import LANES, PREDICTIONS, SHADOW_PREDICTIONS, Topic
 from soundscape.wire import PREFIX, decode, texts
 
-TOPICS = {topic.name: topic for topic in LANES.values()}
-"""The topics on which clips lie."""
+E = TypeVar("E", bound=Event)
+
+SOUNDS = {topic.name: topic for topic in LANES.values()}
+"""The topics on which clips lie, by name."""
+ANSWERS = {topic.name: topic for topic in (PREDICTIONS, SHADOW_PREDICTIONS)}
+"""The topics on which their answers lie."""
 POLL_MS = 500
 
 
@@ -47,16 +51,23 @@ class ClipReader:
         None if it is gone: retention has taken the record, the place is none of a lane, or another clip lies there now (the topic was
         made anew). Raises Unavailable.
         """
-        topic = TOPICS.get(place.topic)
+        return self._read(SOUNDS, "id", ClipRecorded, place, clip_id)
+
+    def answer(self, place: Place, clip_id: str | UUID) -> ClipAnalysed | None:
+        """The answer that lies at the place, with the same words: None if it is gone or another clip's. Raises Unavailable."""
+        return self._read(ANSWERS, "clipid", ClipAnalysed, place, clip_id)
+
+    def _read(self, topics: dict[str, Topic], named: str, kind: type[E], place: Place, clip_id: str | UUID) -> E | None:
+        topic = topics.get(place.topic)
         if topic is None or place.partition >= topic.partitions:
             return None
         with self._lock, broker_errors():
             record = self._record(TopicPartition(place.topic, place.partition), place.offset)
-        if record is None or texts(record.headers).get(PREFIX + "id") != str(clip_id):
+        if record is None or texts(record.headers).get(PREFIX + named) != str(clip_id):
             return None
         try:
-            return decode(ClipRecorded, record.headers, record.value)
-        except Invalid:  # what does not decode became a dead letter; nobody can hear it
+            return decode(kind, record.headers, record.value)
+        except Invalid:  # a clip that does not decode became a dead letter; nobody can hear it
             return None
 
     def _record(self, part: TopicPartition, offset: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from kafka.errors import KafkaTimeoutError
 
 from soundscape.clip_reader import ClipReader
 from soundscape.errors import Unavailable
-from soundscape.events import ClipRecorded, Place
+from soundscape.events import ClipAnalysed, Event, Place, Stages
 from soundscape.settings import Settings
 from soundscape.testing_log import clip
 from soundscape.wire import encode
@@ -40,7 +41,7 @@ class Broker:
     away: bool = False
     at: int = 0
 
-    def put(self, offset: int, event: ClipRecorded) -> None:
+    def put(self, offset: int, event: Event) -> None:
         """Lay a clip at an offset."""
         sent = encode(event)
         self.records.append(Record(offset, sent.headers, sent.value))
@@ -90,6 +91,22 @@ def test_the_clip_that_lies_there(broker: Broker, reader: ClipReader) -> None:
     broker.put(7, meant)
     assert reader.read(PLACE, meant.clip_id) == meant
     assert reader.read(PLACE, str(meant.clip_id)) == meant, "an id as text is the same id"
+
+
+def test_the_answer_that_lies_there(broker: Broker, reader: ClipReader) -> None:
+    """On its own topic, found by the same id; a clip is no answer."""
+    now, of = datetime.now(UTC), clip(b"OggS sound")
+    said = ClipAnalysed(
+        clip_id=of.clip_id, stream="tour-1", site="test", place=PLACE, release="r1", release_digest="0" * 64, generation=1,
+        feature_fingerprints=(), labels=(), windows=(), detections=(),
+        stages=Stages(published=now, received=now, decoded=now, features=now, inferred=now, predicted=now),
+    )  # fmt: skip
+    broker.put(7, said)
+    there = PLACE.model_copy(update={"topic": "predictions"})
+    assert reader.answer(there, of.clip_id) == said
+    assert reader.answer(there, uuid4()) is None
+    assert reader.answer(PLACE, of.clip_id) is None
+    assert reader.read(there, of.clip_id) is None
 
 
 def test_another_clip_lies_there_by_now(broker: Broker, reader: ClipReader) -> None:
