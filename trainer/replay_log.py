@@ -41,6 +41,7 @@ def batches(
         return
     with broker_errors():
         consumer.assign(parts)
+        consumer.resume(*parts)  # the same parts assigned once more stay paused
         ends = consumer.end_offsets(parts, timeout_ms=LIMIT_S * 1000)
         at = dict.fromkeys(parts, 0)
         for part in parts:
