@@ -1,0 +1,1 @@
+"""How well a release hears: frozen sets, slices, strain, rivals, and one page that shows it."""

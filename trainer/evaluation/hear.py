@@ -1,0 +1,195 @@
+"""What a release answers to sounds: its own features, its served model files in this process, its own fusion."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from soundscape.audio import SAMPLE_RATE, WINDOW_S, decode, window_starts
+from soundscape.errors import Broken, Invalid, Reason
+from soundscape.features import FeatureSpec
+from soundscape.fuse import Fused, fuse
+from soundscape.isolation import ChildPool
+from soundscape.release import LoadedRelease, Member
+
+Float32 = npt.NDArray[np.float32]
+
+LONGEST_S = 60.0
+"""Of a longer sound its first minute judges, as its first minute would teach."""
+SILENCE = 1e-5
+"""Peak of a window that the workers call silent (stream_processors/extract.py)."""
+FILES_A_CHILD = 24
+"""A decoding child takes some seconds to start, in which this process hears as many files."""
+BATCH = 32
+
+
+class Features(NamedTuple):
+    """Of one sound: features by fingerprint, float32 (windows, *shape); which windows are silent; the level of each in dB (RMS)."""
+
+    by_spec: dict[str, Float32]
+    silent: list[bool]
+    levels: list[float]
+
+
+class Ears:
+    """A release's models, ready to hear. Raises Invalid (release-invalid) for a runtime that does not run here."""
+
+    def __init__(self, loaded: LoadedRelease, threads: int = 2, instead: Mapping[str, Path] | None = None) -> None:
+        """`instead`: other files for members by name, as the float32 form beside the int8 one that is served."""
+        self.loaded = loaded
+        members = loaded.release.members
+        self._models = {one.name: model_of(one, (instead or {}).get(one.name, loaded.folder / one.file), threads) for one in members}
+
+    def members(self, features: Mapping[str, Float32]) -> dict[str, Float32]:
+        """Each member's probabilities, float32 (windows, outputs). Raises Broken if a model does not run, or answers with NaN."""
+        out = {}
+        for member in self.loaded.release.members:
+            found = self._models[member.name](features[member.feature_fingerprint])
+            if found.shape[1] != len(member.labels):
+                what = f"Member {member.name} gives {found.shape[1]} outputs, and the release names {len(member.labels)} labels."
+                raise Invalid(Reason.RELEASE_INVALID, what)
+            if not np.isfinite(found).all():
+                raise Broken(f"Member {member.name} answers with NaN.")
+            out[member.name] = found
+        return out
+
+    def answer(self, features: Features, recorded_at: Any = None) -> Fused:
+        """The release's answer to a sound, as the workers fuse it."""
+        return fuse(self.loaded, self.members(features.by_spec), features.silent, recorded_at)
+
+
+def model_of(member: Member, path: Path, threads: int) -> Callable[[Float32], Float32]:
+    """A member's model: float32 (windows, *shape) to probabilities float32 (windows, outputs), as model_repo/runner answers."""
+    if member.runtime == "onnx":
+        run = _onnx(path, threads)
+    elif member.runtime == "litert":
+        run = _litert(path, threads)
+    else:
+        raise Invalid(Reason.RELEASE_INVALID, f"Member {member.name} runs on {member.runtime}, which evaluation does not know.")
+    if member.activation == "none":
+        return run
+    return lambda windows: np.asarray(1.0 / (1.0 + np.exp(-np.clip(run(windows), -30.0, 30.0))), np.float32)
+
+
+def _onnx(path: Path, threads: int) -> Callable[[Float32], Float32]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(windows: Float32) -> Float32:
+        parts = [session.run(None, {name: windows[n : n + BATCH]})[0] for n in range(0, len(windows), BATCH)]
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    return run
+
+
+def _litert(path: Path, threads: int) -> Callable[[Float32], Float32]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = Interpreter(model_path=str(path), num_threads=threads)
+    into, out = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
+    chunks = 0
+
+    def run(windows: Float32) -> Float32:
+        nonlocal chunks
+        answers = []
+        for window in windows:
+            if len(window) != chunks:
+                model.resize_tensor_input(into, window.shape)
+                model.allocate_tensors()
+                chunks = len(window)
+            model.set_tensor(into, window)
+            model.invoke()
+            answers.append(model.get_tensor(out).max(axis=0))
+        return np.stack(answers)
+
+    return run
+
+
+def specs_of(*releases: LoadedRelease) -> tuple[FeatureSpec, ...]:
+    """Every feature spec that a member of these releases wants, each once."""
+    wanted = {member.feature_fingerprint: one.release.features for one in releases for member in one.release.members}
+    return tuple(features[fingerprint] for fingerprint, features in wanted.items())
+
+
+def features_of(wave: Float32, specs: Sequence[FeatureSpec]) -> Features:
+    """Features of a mono sound at 32 kHz, float32 (samples,)."""
+    length = int(WINDOW_S * SAMPLE_RATE)
+    windows = [wave[int(start * SAMPLE_RATE) :][:length] for start in window_starts(wave.size)]
+    silent = [bool(np.abs(window).max(initial=0.0) <= SILENCE) for window in windows]
+    levels = [float(10 * np.log10(np.mean(np.square(window, dtype=np.float64)) + 1e-12)) if window.size else -120.0 for window in windows]
+    return Features({spec.fingerprint: spec.compute(wave) for spec in specs}, silent, levels)
+
+
+def sound_of(path: Path) -> Float32:
+    """The first minute of a file: mono float32 (samples,) at 32 kHz. Raises Invalid as `soundscape.audio.decode`."""
+    import soundfile
+
+    from soundscape.audio import resample
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            if LONGEST_S + 1 < file.frames / file.samplerate < 1e6:  # `decode` refuses what is longer than a clip may be
+                wave = file.read(int((LONGEST_S + 0.1) * file.samplerate), dtype="float32", always_2d=True).mean(axis=1)
+                if not np.isfinite(wave).all():
+                    raise Invalid(Reason.NOT_FINITE, "The sound has NaN or infinite samples.")
+                return resample(wave, file.samplerate, SAMPLE_RATE)[: int(LONGEST_S * SAMPLE_RATE)]
+    except soundfile.LibsndfileError:
+        pass  # `decode` says what is wrong with it
+    return decode(path.read_bytes())
+
+
+def heard_file(path: Path, specs: tuple[FeatureSpec, ...]) -> Features:
+    """What a child does with a file."""
+    return features_of(sound_of(path), specs)
+
+
+def hear_all(
+    paths: Sequence[Path],
+    specs: tuple[FeatureSpec, ...],
+    take: Callable[[int, Features], None],
+    refuse: Callable[[int, Invalid], None],
+    progress: Callable[[int, int], None] | None = None,
+    children: int | None = None,
+) -> None:
+    """Decode every file and give each one's features to `take`, or the reason why there are none to `refuse`; never all at once.
+
+    In as many children as there are cores, or in `children`; 0, and few files unless said otherwise, is this process.
+    """
+    cores = len(os.sched_getaffinity(0))
+    wish = min(cores, len(paths) // FILES_A_CHILD) if children is None else children
+
+    async def run() -> None:
+        pool, gate, done = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * 2), 0
+
+        async def one(n: int) -> None:
+            nonlocal done
+            async with gate:
+                try:
+                    found = await pool.run(heard_file, paths[n], specs) if pool else heard_file(paths[n], specs)
+                except Invalid as error:
+                    refuse(n, error)
+                else:
+                    take(n, found)
+            done += 1
+            if progress:
+                progress(done, len(paths))
+
+        try:
+            await asyncio.gather(*(one(n) for n in range(len(paths))))
+        finally:
+            if pool:
+                pool.close()
+
+    asyncio.run(run())
