@@ -26,6 +26,12 @@ MODEL_READY = Gauge("soundscape_model_ready", "1 if the model answered its synth
 MODEL_HEALED = Counter("soundscape_model_healed_total", "Loads that brought a dead model back", ("model",))
 CANARY_FAILED = Counter("soundscape_canary_failed_total", "Clips that a candidate failed and the champion answered", ("site",))
 SHADOWED = Counter("soundscape_shadowed_total", "Clips of the shadow, by what became of them", ("what",))
+QUALITY = Gauge(
+    "soundscape_quality", "Precision and recall over the completed random sample, with bounds", ("site", "release", "what", "bound")
+)
+QUALITY_COMPLETED = Gauge("soundscape_quality_completed", "Windows of the completed prefix of the random sample", ("site",))
+QUALITY_WITHHELD = Gauge("soundscape_quality_withheld", "Share of the random stratum that nobody was given to label", ("site",))
+QUALITY_DRIFT = Gauge("soundscape_quality_drift", "Population stability index against the training set, by what drifts", ("site", "what"))
 FILES = Counter("soundscape_files_total", "Files of the watched folder, by what became of them", ("what",))
 
 METRICS = tuple(

@@ -23,6 +23,8 @@ class Clip:
     filename: str
     labels: tuple[str, ...]
     recording: str
+    weight: float = 1.0
+    """How much it counts beside others of its species: what a guide said counts less than what two experts said."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def read_catalog(folder: Path) -> Catalog:
             raise _invalid(f"train.csv names {row['primary_label']!r}, which taxonomy.csv lacks; add it there")
         if ".." in PurePosixPath(row["filename"]).parts or row["filename"].startswith("/"):
             raise _invalid(f"train.csv names {row['filename']!r}; file names stay inside train_audio")
-        clips.append(Clip(row["filename"], tuple(one for one in dict.fromkeys(labels) if one in known), recording_of(row["filename"])))
+        heard = tuple(one for one in dict.fromkeys(labels) if one in known)
+        clips.append(Clip(row["filename"], heard, _together(row), _weight(row)))
     rows, events = read_rows(folder), folder / "soundscape_events.csv"
     placed = {recording_of(row["clip"]) for row in _read(events, ("filename",)) if row.get("clip")} if events.is_file() else set()
     stems = {row.stem for row in rows}
@@ -124,6 +127,24 @@ def read_catalog(folder: Path) -> Catalog:
         labelled=tuple(name for name in there if Path(name).stem in stems),
         unlabelled=tuple(name for name in there if Path(name).stem not in stems),
     )
+
+
+def _together(row: dict[str, str]) -> str:
+    """What must stay on one side of a split: in a dataset made from the log a stream's whole day, else the recording."""
+    if row.get("stream") and row.get("day"):
+        return f"{row['stream']}/{row['day']}"
+    return recording_of(row["filename"])
+
+
+def _weight(row: dict[str, str]) -> float:
+    """The column `weight` of a dataset made from the log; 1 where there is none. Raises Invalid."""
+    try:
+        weight = float(row.get("weight") or 1.0)
+    except ValueError as error:
+        raise _invalid(f"train.csv has the weight {row['weight']!r}; it must be a number") from error
+    if not 0.0 < weight <= 10.0:
+        raise _invalid(f"train.csv has the weight {weight:g}; it must lie above 0 and at most at 10")
+    return weight
 
 
 def read_rows(folder: Path) -> tuple[Row, ...]:

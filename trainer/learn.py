@@ -7,7 +7,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
+from soundscape.errors import Invalid, Reason
 from trainer import evaluate, store
 from trainer.mixing import Mixer, Recipe, Source
 from trainer.models import build
@@ -47,6 +48,8 @@ class Plan:
     """Norm at which gradients are cut."""
     seed: int = 0
     recipe: Recipe = field(default_factory=Recipe)
+    begins_with: str = ""
+    """Digest of the release whose weights the training begins with; from scratch where empty."""
 
 
 class Stream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -66,7 +69,7 @@ class Stream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
 def mixer_of(prepared: store.Prepared, role: str, rng: np.random.Generator, recipe: Recipe) -> Mixer:
     """A mixer of a role's clips, over the unlabelled soundscapes where there are any."""
     column = {label: n for n, label in enumerate(prepared.labels)}
-    clips = [Source(prepared.decibels(item), tuple(column[label] for label in item.labels)) for item in prepared.of(role)]
+    clips = [Source(prepared.decibels(item), tuple(column[label] for label in item.labels), item.weight) for item in prepared.of(role)]
     beds = [prepared.decibels(item) for item in prepared.of(store.BED)]
     return Mixer(clips, beds, len(column), rng, recipe, prepared.spec)
 
@@ -74,13 +77,18 @@ def mixer_of(prepared: store.Prepared, role: str, rng: np.random.Generator, reci
 class Learner:
     """One training run; `state` and `restore` carry it over a kill."""
 
-    def __init__(self, folder: Path, plan: Plan, composers: int | None = None) -> None:
-        """`composers` is the number of processes that compose windows: all cores but one, at most 4; 0 composes in this one."""
+    def __init__(self, folder: Path, plan: Plan, composers: int | None = None, weights: Path | None = None) -> None:
+        """`composers` is the number of processes that compose windows: all cores but one, at most 4; 0 composes in this one.
+
+        `weights` is what `save_weights` wrote, to begin with. Raises Invalid if they belong to another network.
+        """
         random.seed(plan.seed)
         torch.manual_seed(plan.seed)
         self.prepared, self.plan = store.load(folder), plan
         self._composers = max(1, min(4, len(os.sched_getaffinity(0)) - 1)) if composers is None else composers
         self.net = build(plan.model, len(self.prepared.labels)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if weights is not None:
+            begin_with(self.net, weights, self.prepared.labels)
         self.average = AveragedModel(self.net, multi_avg_fn=_Ramped(plan.average), use_buffers=True)
         self._optimizer = torch.optim.AdamW(self.net.parameters(), lr=plan.rate, weight_decay=plan.decay)
         self.elapsed, self.steps, self.epoch = 0.0, 0, 0
@@ -194,6 +202,28 @@ class Learner:
         keep = np.concatenate([np.arange(len(self.prepared.windows(item))) < 2 for item in some])
         found = evaluate.score(truth[keep][:LOOKED_AT], predict(self.average, windows), None)
         return {} if found.auc is None or found.mean_ap is None else {"validation_auc": found.auc, "validation_map": found.mean_ap}
+
+
+def save_weights(net: nn.Module, labels: Sequence[str], path: Path) -> None:
+    """Keep a network's weights with the labels of its outputs, for a training that begins with them."""
+    torch.save({"net": net.state_dict(), "labels": list(labels)}, path)
+
+
+def begin_with(net: nn.Module, path: Path, labels: Sequence[str]) -> None:
+    """Load kept weights; of the last layer the rows of the labels that both know. Raises Invalid if they belong to another network."""
+    kept = torch.load(path, weights_only=True)
+    wanted, rows = net.state_dict(), [(n, kept["labels"].index(label)) for n, label in enumerate(labels) if label in kept["labels"]]
+    last = list(wanted)[-2:]  # every network here ends in a linear layer, weight and bias, with a row a label
+    fits = wanted.keys() == kept["net"].keys() and all(kept["net"][name].shape[1:] == wanted[name].shape[1:] for name in wanted)
+    if not fits or any(kept["net"][name].shape != wanted[name].shape for name in list(wanted)[:-2]):
+        raise Invalid(Reason.BAD_REQUEST, f"{path} holds the weights of another network; train with the model that they were made by.")
+    for name, value in kept["net"].items():
+        if name in last:
+            for mine, theirs in rows:
+                wanted[name][mine] = value[theirs]
+        else:
+            wanted[name] = value
+    net.load_state_dict(wanted)
 
 
 def predict(net: nn.Module, windows: np.ndarray[Any, np.dtype[np.float32]], batch: int = 32) -> np.ndarray[Any, np.dtype[np.float32]]:

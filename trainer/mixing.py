@@ -48,6 +48,8 @@ class Source:
 
     decibels: npt.NDArray[np.float16]
     columns: tuple[int, ...]
+    weight: float = 1.0
+    """How often it is drawn beside others of its species."""
 
 
 class Mixer:
@@ -66,6 +68,7 @@ class Mixer:
         self._bands = band_widths(spec)[:, None]
         """Slaney's filters are normed by width: times this, mel power is power again."""
         self._of = [[clip for clip in clips if clip.columns[0] == column] for column in range(labels)]
+        self._shares = [np.array([clip.weight for clip in own]) / sum(clip.weight for clip in own) if own else None for own in self._of]
         weights = np.array([len(own) ** recipe.rarity if own else 0.0 for own in self._of])
         self._weights = weights / weights.sum()
         self._energy: dict[int, Float32] = {}
@@ -97,8 +100,8 @@ class Mixer:
         return self._masked(self._scaled(power)), truth, weight
 
     def _draw(self) -> Source:
-        own = self._of[int(self._rng.choice(self._labels, p=self._weights))]
-        return own[int(self._rng.integers(len(own)))]
+        column = int(self._rng.choice(self._labels, p=self._weights))
+        return self._of[column][int(self._rng.choice(len(self._of[column]), p=self._shares[column]))]
 
     def _mark(self, clip: Source, truth: Float32, weight: Float32) -> None:
         truth[clip.columns[0]] = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from torch import nn
 
 from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
 from trainer import evaluate, quantize, rivals, store, thresholds
-from trainer.learn import mixer_of
+from trainer.learn import mixer_of, save_weights
 from trainer.mixing import Recipe
 
 Bool = npt.NDArray[np.bool_]
@@ -23,6 +24,8 @@ Float32 = npt.NDArray[np.float32]
 MAX_INT8_BYTES = 25_000_000
 MAX_MAP_LOSS = 0.01
 """What int8 may lose of the mAP on validation; beyond it float32 is served."""
+WEIGHTS = "weights.pt"
+"""What a later training begins with; nothing that is served reads it."""
 MIXTURES = 1200
 """Composed windows of validation clips that the thresholds are chosen on."""
 
@@ -60,6 +63,7 @@ def package(
         f"float32: {fp32.stat().st_size / 1e6:.1f} MB, {before.mean_ap or 0:.3f}. Served: {'int8' if fits else 'float32'}."
     )
     served = int8 if fits else fp32
+    save_weights(net, prepared.labels, folder / WEIGHTS)
     common, own = thresholds.choose(mixed_truth, quantize.sigmoid(quantize.run(served, mixed)))
     metrics: dict[str, Any] = {
         "validation": _measured(prepared, truth, quantize.run(served, windows), recordings),
@@ -68,6 +72,7 @@ def package(
             "fp32_validation_map": before.mean_ap, "served": "int8" if fits else "fp32", "onnx_difference": difference,
         },
         "training": training,
+        "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
     }  # fmt: skip
     if prepared.of(store.JUDGE):
         metrics["soundscapes"] = soundscapes(prepared, served)

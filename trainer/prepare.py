@@ -117,7 +117,8 @@ def _prepare(
             continue
         role = sides[clip.filename] if clip else store.JUDGE if Path(name).name in catalog.labelled else store.BED
         labels = clip.labels if clip else ()
-        items.append(store.Item(name, role, labels, clip.recording if clip else Path(name).stem, file, found.seconds, found.digest))
+        recording, weight = (clip.recording, clip.weight) if clip else (Path(name).stem, 1.0)
+        items.append(store.Item(name, role, labels, recording, file, found.seconds, found.digest, weight))
         if found.cut:
             report.cut.append(name)
     known = {label for item in items if item.role == TRAIN for label in item.labels[:1]}
@@ -220,7 +221,7 @@ def _stamp(path: Path) -> list[int] | None:
 def _digest(catalog: Catalog, items: list[store.Item]) -> str:
     digest = hashlib.sha256(LOG_MEL.fingerprint.encode())
     for item in sorted(items, key=lambda one: one.name):
-        digest.update(json.dumps([item.name, item.role, item.labels, item.digest]).encode())
+        digest.update(json.dumps([item.name, item.role, item.labels, item.digest, *([item.weight] if item.weight != 1.0 else [])]).encode())
     digest.update(json.dumps([asdict(row) for row in catalog.rows]).encode())
     digest.update(json.dumps(catalog.labels).encode())
     return digest.hexdigest()

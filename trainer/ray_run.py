@@ -22,7 +22,9 @@ TRIES = 4
 """To start Ray."""
 
 
-def fit(folder: Path, run: str, plan: Plan, address: str | None, on_epoch: Callable[[dict[str, Any]], None]) -> Path:
+def fit(
+    folder: Path, run: str, plan: Plan, address: str | None, on_epoch: Callable[[dict[str, Any]], None], weights: Path | None = None
+) -> Path:
     """Train on the prepared data in `folder`; the checkpoint folder that the run ended with, holding STATE.
 
     A run of the same name that was killed goes on from its last checkpoint. `on_epoch` is called in this thread's stead, from
@@ -48,7 +50,13 @@ def fit(folder: Path, run: str, plan: Plan, address: str | None, on_epoch: Calla
     try:
         result = TorchTrainer(
             _work,
-            train_loop_config={"folder": str(folder), "plan": asdict(plan), "progress": str(progress), "threads": max(1, cores - 1)},
+            train_loop_config={
+                "folder": str(folder),
+                "plan": asdict(plan),
+                "progress": str(progress),
+                "threads": max(1, cores - 1),
+                "weights": str(weights) if weights else None,
+            },
             scaling_config=ScalingConfig(num_workers=1, use_gpu=False, resources_per_worker={"CPU": 1}),
             run_config=RunConfig(
                 name=run,
@@ -99,7 +107,7 @@ def _work(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(config["threads"])
     plan = Plan(**{**config["plan"], "recipe": Recipe(**config["plan"]["recipe"])})
-    learner = Learner(Path(config["folder"]), plan)
+    learner = Learner(Path(config["folder"]), plan, weights=Path(config["weights"]) if config["weights"] else None)
     own, states = Path(config["progress"]).with_name(STATE), []
     if own.is_file():
         states.append(torch.load(own, weights_only=True))

@@ -40,6 +40,8 @@ class Item:
     seconds: float
     digest: str
     """SHA-256 of the sound file."""
+    weight: float = 1.0
+    """How often it is drawn beside others of its species."""
 
 
 @dataclass(frozen=True)

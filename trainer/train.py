@@ -21,9 +21,18 @@ LICENCE = "Own weights; trained on {source} only, whose recordings keep their li
 
 
 def train(
-    settings: Settings, prepared: store.Prepared, report: Report, plan: Plan, name: str | None, again: bool, say: Callable[[str], None]
+    settings: Settings,
+    prepared: store.Prepared,
+    report: Report,
+    plan: Plan,
+    name: str | None,
+    again: bool,
+    say: Callable[[str], None],
+    weights: Path | None = None,
 ) -> LoadedRelease:
     """Train by plan and make a release of it; one that the same data and plan have already made is used again.
+
+    `weights` are those of `plan.begins_with`.
 
     Raises Invalid if `name` is another release's, Broken if the training or the export fails.
     """
@@ -60,7 +69,7 @@ def train(
 
         clips = len(prepared.of(store.TRAIN))
         say(f"Training {plan.model} for {plan.minutes:g} min on {clips} clips of {len(prepared.labels)} species ...")
-        checkpoint = fit(prepared.folder, run, plan, settings.ray_address, on_epoch)
+        checkpoint = fit(prepared.folder, run, plan, settings.ray_address, on_epoch, weights)
         net, training = _trained(checkpoint / STATE, prepared, plan)
         from trainer.package import package
 

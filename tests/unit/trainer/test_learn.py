@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from soundscape.errors import Invalid
 from trainer import store
-from trainer.learn import Learner, Plan
+from trainer.learn import Learner, Plan, save_weights
 from trainer.prepare import prepare
 from trainer.testing import write_folder
 
@@ -44,3 +46,27 @@ def test_a_checkpoint_of_another_plan_is_not_gone_on_with(prepared: store.Prepar
     other = Learner(prepared.folder, replace(PLAN, seed=1), composers=0)
     assert not learner.restore(other.state())
     assert all(torch.equal(one, now) for one, now in zip(before, learner.net.parameters(), strict=True))
+
+
+def test_a_training_begins_with_the_weights_of_another_and_the_rows_of_the_labels_that_both_know(
+    prepared: store.Prepared, tmp_path: Path
+) -> None:
+    before = Learner(prepared.folder, PLAN, composers=0).net
+    labels = list(prepared.labels)
+    kept = [labels[1], "another", labels[0]]
+    assert len(kept) == len(labels)
+    save_weights(before, kept, tmp_path / "weights.pt")
+    after = Learner(prepared.folder, replace(PLAN, seed=5), composers=0, weights=tmp_path / "weights.pt").net
+    old, new = before.state_dict(), after.state_dict()
+    *body, weight, bias = list(old)
+    assert all(torch.equal(old[name], new[name]) for name in body)
+    for name in (weight, bias):
+        assert torch.equal(new[name][0], old[name][2]) and torch.equal(new[name][1], old[name][0])
+        fresh = Learner(prepared.folder, replace(PLAN, seed=5), composers=0).net.state_dict()[name]
+        assert torch.equal(new[name][2], fresh[2]), "a label that the other did not know is learnt from the beginning"
+
+
+def test_weights_of_another_network_are_refused(prepared: store.Prepared, tmp_path: Path) -> None:
+    torch.save({"net": {"other": torch.zeros(1)}, "labels": ["a"]}, tmp_path / "weights.pt")
+    with pytest.raises(Invalid, match="another network"):
+        Learner(prepared.folder, PLAN, composers=0, weights=tmp_path / "weights.pt")

@@ -1,0 +1,179 @@
+"""`soundscape quality`: how right the answers are, from the random sample that labelers completed; also a process with it as metrics."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import click
+
+from consumers.follow import Pulse, persist, read
+from consumers.quality_rules import Heard, Quality, Rate, Sample, completed_prefix, judge, stability
+from soundscape.deployments import read_states
+from soundscape.errors import Invalid
+from soundscape.events import ClipAnalysed, ClipLabelled, ClipSampled
+from soundscape.health import serve_health
+from soundscape.judgements import settle
+from soundscape.kafka import new_consumer, read_all
+from soundscape.logs import set_up_logging
+from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
+from soundscape.release import load_release
+from soundscape.sampling import unit
+from soundscape.settings import Port, Settings, get_settings
+from soundscape.topics import LABELS, PREDICTIONS, SAMPLES
+from soundscape.wire import PREFIX, texts
+
+PROCESS = "quality"
+AGAIN_S = 60.0
+"""Seconds between two recounts of the process: labels come slowly."""
+
+
+def measure(settings: Settings, site: str) -> tuple[Quality, dict[str, float]]:
+    """(what is known of a site, drift by what drifts). Raises Unavailable without a broker."""
+    with closing(new_consumer(settings)) as consumer:
+        samples = {sample.clip_id: sample for sample in _samples(consumer, site)}
+        labels = (read(PROCESS, ClipLabelled, record) for record in read_all(consumer, [LABELS.name]))
+        settled = settle(label for label in labels if label is not None and label.site == site)
+        pairs = completed_prefix(samples.values(), settled)
+        wanted = {sample.clip_id: sample for sample, _ in pairs}
+        heard: dict[str, Heard] = {}
+        drawn: set[str] = set()
+        mixes: dict[str, Counter[str]] = defaultdict(Counter)
+        for answer in _answers(consumer, site):
+            clip = str(answer.clip_id)
+            if unit(clip) < settings.sample_rate:
+                drawn.add(clip)
+            mixes[answer.release].update(one.label for one in answer.detections)
+            sample = wanted.get(clip)
+            if sample is not None and answer.release == sample.release:
+                heard[clip] = _heard(answer, sample.start_s)
+    quality = judge(pairs, heard)
+    quality.sampled = len(samples)
+    quality.withheld = Rate.of(len(drawn - samples.keys()), len(drawn))
+    return quality, _drift(settings, site, mixes)
+
+
+def _samples(consumer: Any, site: str) -> Iterator[Sample]:
+    latest: dict[bytes, dict[str, str] | None] = {}
+    for record in read_all(consumer, [SAMPLES.name]):
+        latest[record.key] = None if record.value is None else texts(record.headers)  # the sound is not opened
+    for said in filter(None, latest.values()):
+        named = {name.removeprefix(PREFIX): text for name, text in said.items()}
+        if named.get("type") == ClipSampled.TYPE and named.get("site") == site and named.get("reason") == "random":
+            clip = named["clipid"]
+            day = datetime.fromisoformat(named["sampledat"]).date()
+            start_s, release, place = float(named.get("starts", 0.0)), named.get("release", ""), named.get("answerplace")
+            yield Sample(clip, day, unit(clip), release, start_s, place)
+
+
+def _answers(consumer: Any, site: str) -> Iterator[ClipAnalysed]:
+    for record in read_all(consumer, [PREDICTIONS.name]):
+        if texts(record.headers).get(PREFIX + "site") == site:
+            answer = read(PROCESS, ClipAnalysed, record)
+            if answer is not None and not answer.probe:
+                yield answer
+
+
+def _heard(answer: ClipAnalysed, start_s: float) -> Heard:
+    """What an answer says of the window that begins there."""
+    window = next((one for one in answer.windows if one.start_s <= start_s < one.end_s), None)
+    named = frozenset(one.label for one in answer.detections if one.start_s <= start_s < one.end_s)
+    scores = dict(zip(answer.labels, window.scores, strict=True)) if window else {}
+    return Heard(named, scores, frozenset(answer.labels))
+
+
+def _drift(settings: Settings, site: str, mixes: dict[str, Counter[str]]) -> dict[str, float]:
+    """Population stability index of the champion's detections against what it was trained on, where its release says that."""
+    state = read_states(settings).get(site)
+    if state is None:
+        return {}
+    try:
+        loaded = load_release(settings.releases / state.champion.name, state.champion.digest)
+    except Invalid:
+        return {}
+    learnt = loaded.release.metrics.get("label_windows")
+    found = mixes.get(state.champion.name)
+    return {"species mix": stability(learnt, found)} if learnt and found else {}
+
+
+@click.command()
+@click.option("--site", help="Site; the setting's site unless given.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def quality(site: str | None, as_json: bool) -> None:
+    """Precision, recall and calibration of the live answers, from the completed part of the random sample alone."""
+    settings = get_settings()
+    found, drift = measure(settings, site or settings.site)
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "drift": drift}))
+    else:
+        _show(found, drift)
+
+
+def _show(found: Quality, drift: dict[str, float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    counts = f"{found.sampled} random samples, {found.completed} in the completed prefix"
+    console.print(f"{counts}; withheld: {_cell(found.withheld)}", highlight=False)
+    table = Table("release", "species", "precision", "recall", title="By labelers, in hash order (95 % Wilson)")
+    for release, (precision, recall) in found.overall.items():
+        table.add_row(release, "[bold]all[/]", _cell(precision), _cell(recall))
+    for one in found.species:
+        table.add_row(one.release, one.label, _cell(one.precision), _cell(one.recall))
+    console.print(table)
+    bins = Table("scores", "right", title="Reliability")
+    for low, high, rate in found.reliability:
+        bins.add_row(f"{low:.1f} to {high:.1f}", _cell(rate))
+    console.print(bins)
+    for what, value in drift.items():
+        console.print(f"Drift of the {what}: PSI {value:.2f} (0.25 is a shift)", highlight=False)
+
+
+def _cell(rate: Rate) -> str:
+    if rate.value is None or rate.interval is None:
+        return "-"
+    return f"{rate.value:.2f} ({rate.interval[0]:.2f} to {rate.interval[1]:.2f}), n={rate.n}"
+
+
+def main() -> None:
+    """Measure every site again and again, for Prometheus."""
+    set_up_logging()
+    settings, pulse = get_settings(), Pulse()
+    serve_health(settings.port(Port.QUALITY), pulse)
+
+    def run() -> None:
+        measured_at = float("-inf")
+        while True:
+            states = read_states(settings, PROCESS)
+            if time.monotonic() > measured_at + AGAIN_S:
+                for site in states:
+                    _publish(site, *measure(settings, site))
+                measured_at = time.monotonic()
+            pulse.beat({})
+            time.sleep(5.0)
+
+    persist(run, pulse)
+
+
+def _publish(site: str, found: Quality, drift: dict[str, float]) -> None:
+    QUALITY_COMPLETED.labels(site).set(found.completed)
+    if found.withheld.value is not None:
+        QUALITY_WITHHELD.labels(site).set(found.withheld.value)
+    for release, rates in found.overall.items():
+        for what, rate in zip(("precision", "recall"), rates, strict=True):
+            if rate.value is not None and rate.interval is not None:
+                for bound, value in zip(("value", "low", "high"), (rate.value, *rate.interval), strict=True):
+                    QUALITY.labels(site, release, what, bound).set(value)
+    for what, value in drift.items():
+        QUALITY_DRIFT.labels(site, what).set(value)
+
+
+if __name__ == "__main__":
+    main()

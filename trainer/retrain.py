@@ -1,0 +1,130 @@
+"""`soundscape retrain`: from the champion's weights, on the base data and what people said since; what was forgotten is measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from soundscape.errors import Invalid, Reason
+from soundscape.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from soundscape.release import LoadedRelease
+    from trainer.store import Prepared
+
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+SLOWER = 0.3
+"""Of the first training's learning rate: what is known is to be kept."""
+
+
+@click.command()
+@click.option("--data", required=True, type=FOLDER, help="The base data: what the champion was trained on.")
+@click.option("--new", "new", multiple=True, type=FOLDER, help="A dataset made by `soundscape replay --out`; may be given several times.")
+@click.option("--site", help="Site whose champion it begins with; the setting's site unless given.")
+@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training itself.")
+@click.option("--name", default=None, help="Name of the release.")
+@click.option("--json", "as_json", is_flag=True, help="End with a JSON object.")
+def retrain(data: Path, new: tuple[Path, ...], site: str | None, minutes: float, name: str | None, as_json: bool) -> None:
+    """Train the champion on with new labels; the release's name is the last line."""
+    settings = get_settings()
+    said: Callable[[str], None] = (lambda text: click.echo(text, err=True)) if as_json else click.echo
+    release, found = run(settings, data, list(new), site or settings.site, minutes, name, said)
+    if as_json:
+        click.echo(json.dumps({"release": release.release.name, **found}))
+        return
+    for what, one in found.items():
+        if one is not None:
+            bounds = f"99 % above {one['low']:+.3f} and below {one['high']:+.3f}, {one['groups']} recordings"
+            click.echo(f"{what}: macro mAP {one['mean']:+.3f} against the champion ({bounds})")
+    click.echo(release.release.name)
+
+
+def run(
+    settings: Settings, data: Path, new: list[Path], site: str, minutes: float, name: str | None, say: Callable[[str], None]
+) -> tuple[LoadedRelease, dict[str, Any]]:
+    """The new release, and how it stands to the champion on the base's and on the new validation clips.
+
+    Raises Invalid: no champion, no weights of it, or nothing new. Raises Unavailable, Broken as training does.
+    """
+    from trainer.learn import Plan
+    from trainer.merge import merge
+    from trainer.package import WEIGHTS
+    from trainer.prepare import prepare
+    from trainer.train import train
+
+    champion = champion_of(settings, site)
+    model = champion.release.members[0].name
+    weights = champion.folder / WEIGHTS
+    if not weights.is_file():
+        raise Invalid(
+            Reason.BAD_REQUEST,
+            f"{champion.release.name} keeps no weights to begin with (it was not trained here); train one first with `soundscape train`.",
+        )
+    if not any(_rows(folder) for folder in new):
+        raise Invalid(Reason.BAD_REQUEST, "There is nothing new to learn from; make a dataset with `soundscape replay --out DIR`.")
+    merged = merge([data, *new], settings.root / "datasets" / "sources")
+    prepared, report = prepare(merged, settings.root / "datasets", say)
+    begins_with = champion.digest
+    plan = Plan(model=model, minutes=minutes, rate=Plan(model=model, minutes=minutes).rate * SLOWER, begins_with=begins_with)
+    say(f"Training {champion.release.name} on, with {sum(map(_rows, new))} new clips beside the base's.")
+    release = train(settings, prepared, report, plan, name, False, say, weights)
+    found = compare(prepared, champion, release, merged, new)
+    log = settings.root / "retrainings" / f"{release.release.name}.json"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(json.dumps({"site": site, "champion": champion.release.name, "release": release.release.name, **found}, indent=1))
+    return release, found
+
+
+def champion_of(settings: Settings, site: str) -> LoadedRelease:
+    """The release that answers the site. Raises Invalid where there is none, Unavailable without a broker."""
+    from soundscape.deployments import read_states
+    from soundscape.release import load_release
+
+    state = read_states(settings).get(site)
+    if state is None:
+        raise Invalid(Reason.BAD_REQUEST, f"Site {site} has no champion to train on; deploy one with `soundscape deploy`.")
+    return load_release(settings.releases / state.champion.name, state.champion.digest)
+
+
+def compare(prepared: Prepared, champion: LoadedRelease, release: LoadedRelease, merged: Path, new: list[Path]) -> dict[str, Any]:
+    """Difference in macro mAP, new less champion, on validation clips of the base ("forgetting") and of the new data ("learning").
+
+    Over the labels that both know, paired, whole recordings drawn again; None where nothing can be scored.
+    """
+    import numpy as np
+
+    from trainer import evaluate, quantize, store
+
+    fresh = {str(path.relative_to(folder)) for folder in new for path in (folder / "train_audio").rglob("*.ogg")}
+    shared = [label for label in prepared.labels if label in champion.label_names]
+    columns = [prepared.labels.index(label) for label in shared]
+
+    def scores(one: LoadedRelease, windows: Any) -> Any:
+        member = one.release.members[0]
+        where = [member.labels.index(label) for label in shared]
+        return quantize.run(one.folder / member.file, windows)[:, where]
+
+    found: dict[str, Any] = {}
+    for what, items in (
+        ("forgetting", [item for item in prepared.of(store.VALIDATION) if item.name not in fresh]),
+        ("learning", [item for item in prepared.of(store.VALIDATION) if item.name in fresh]),
+    ):
+        if not items:
+            found[what] = None
+            continue
+        windows = np.concatenate([prepared.windows(item) for item in items])
+        truth, recordings = prepared.truth(items)
+        one = evaluate.difference(truth[:, columns], scores(release, windows), scores(champion, windows), recordings)
+        found[what] = None if one is None else asdict(one)
+    return found
+
+
+def _rows(folder: Path) -> int:
+    from trainer.catalog import read_catalog
+
+    return len(read_catalog(folder).clips)
