@@ -32,6 +32,14 @@ QUALITY = Gauge(
 QUALITY_COMPLETED = Gauge("soundscape_quality_completed", "Windows of the completed prefix of the random sample", ("site",))
 QUALITY_WITHHELD = Gauge("soundscape_quality_withheld", "Share of the random stratum that nobody was given to label", ("site",))
 QUALITY_DRIFT = Gauge("soundscape_quality_drift", "Population stability index against the training set, by what drifts", ("site", "what"))
+SAMPLED = Counter("soundscape_sampled_total", "Samples published for labelers, by reason", ("reason",))
+WITHHELD = Counter(
+    "soundscape_withheld_total", "Clips that a reason asked for and that were not sampled, by that reason and why not", ("reason", "why")
+)
+SAMPLE_LAG = Gauge("soundscape_sample_lag_seconds", "Age of the oldest record the sampler has not done, by its sound's topic", ("topic",))
+SAMPLE_LAG_SHARE = Gauge(
+    "soundscape_sample_retention_used", "The same as a share of that topic's retention; at 1 the sound is gone", ("topic",)
+)
 FILES = Counter("soundscape_files_total", "Files of the watched folder, by what became of them", ("what",))
 
 METRICS = tuple(
