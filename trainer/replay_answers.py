@@ -20,8 +20,9 @@ from soundscape.release import load_release
 from soundscape.settings import Settings
 from soundscape.topics import SHADOW_PREDICTIONS
 from soundscape.wire import PREFIX, decode, encode, texts
+from trainer.replay_cut import in_child
 from trainer.replay_log import Batch, Journal, batches, following
-from trainer.replay_release import Extracted, LocalRelease, extract
+from trainer.replay_release import LocalRelease, extract, warm_up
 from trainer.replay_run import Plan, Progress, Request, run_in
 
 
@@ -33,7 +34,7 @@ class Answering:
         self._release, self._request, self._plan, self._denied = release, request, plan, denied
         self.consumer = new_consumer(settings)
         self._producer = new_producer(settings)
-        self._pool = ChildPool(settings.decoding_children)
+        self._pool = ChildPool(settings.decoding_children, warm_up)
         self._lost: Counter[str] = Counter()
 
     def close(self) -> None:
@@ -57,7 +58,9 @@ class Answering:
         became: Counter[str] = Counter()
         clips = [(record, clip) for record in batch if (clip := self._wanted(record, became)) is not None]
         received = time.time()
-        found = await asyncio.gather(*(self._heard(clip) for _, clip in clips))
+        found = await asyncio.gather(
+            *(in_child(self._pool, extract, one.audio, one.content_type, one.feature_fingerprint, self._release.specs) for _, one in clips)
+        )
         for (record, clip), heard in zip(clips, found, strict=True):
             try:
                 if isinstance(heard, Invalid):
@@ -86,12 +89,6 @@ class Answering:
             became[str(error.reason)] += 1
             return None
         return clip
-
-    async def _heard(self, clip: ClipRecorded) -> Extracted | Invalid:
-        try:
-            return await self._pool.run(extract, clip.audio, clip.content_type, clip.feature_fingerprint, self._release.specs)
-        except Invalid as error:
-            return error
 
 
 def replay_release(settings: Settings, request: Request, progress: Progress) -> dict[str, Any]:

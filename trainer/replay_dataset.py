@@ -23,7 +23,7 @@ from soundscape.taxonomy import TAXA
 from soundscape.topics import FEEDBACK, LABELS, PREDICTIONS, SAMPLES, Topic
 from soundscape.wire import PREFIX, E, decode, texts
 from trainer.log_dataset import Entry, Heard, counts, digest_of, entry_of, is_safe, load_entry, write_tables
-from trainer.replay_cut import Cut, cut, warm_up
+from trainer.replay_cut import Cut, cut, in_child, warm_up
 from trainer.replay_judged import WEIGHTS, Piece, Wanted, wanted
 from trainer.replay_log import Batch, Journal, batches, following
 from trainer.replay_pseudo import Speech, pseudo_pieces
@@ -173,14 +173,8 @@ class Building:
 
     async def _cut(self, bodies: list[bytes], stretches: list[Stretches]) -> list[list[Cut | None] | None]:
         """None for a clip that does not decode."""
-
-        async def one(body: bytes, asked: Stretches) -> list[Cut | None] | None:
-            try:
-                return await self._pool.run(cut, body, asked)
-            except Invalid:
-                return None
-
-        return await asyncio.gather(*(one(*both) for both in zip(bodies, stretches, strict=True)))
+        found = await asyncio.gather(*(in_child(self._pool, cut, *both) for both in zip(bodies, stretches, strict=True)))
+        return [None if isinstance(one, Invalid) else one for one in found]
 
     def _written(self, found: list[tuple[Heard, list[Piece], list[Cut | None] | None]], left: Counter[str]) -> list[dict[str, Any]]:
         """Write the sounds; returns the journal's entries."""

@@ -92,23 +92,21 @@ class Journal:
     """What a replay has done so far, in its folder: the request and its exact offsets, then a line a batch."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads what an earlier run has left; a line that a kill cut off counts for nothing."""
+        """Reads what an earlier run has left, and changes nothing; a line that a kill cut off counts for nothing."""
         self.folder, self._path = folder, folder / JOURNAL
         self.head: dict[str, Any] = {}
         self.positions: dict[str, int] = {}
         self.entries: list[dict[str, Any]] = []
         self.left: Counter[str] = Counter()
         self.lines = 0
-        whole = 0
+        self._whole = 0
         if self._path.is_file():
             with self._path.open("rb") as file:
                 for line in file:
                     if not line.endswith(b"\n"):
                         break
                     self._take(json.loads(line))
-                    whole += len(line)
-            with self._path.open("r+b") as file:
-                file.truncate(whole)
+                    self._whole += len(line)
 
     def begin(self, request: Mapping[str, Any], plan: Callable[[], Mapping[str, Any]]) -> bool:
         """Go on with a run of the same request, or start one: `plan` says what its head holds beside. True if it goes on.
@@ -118,6 +116,8 @@ class Journal:
         if self.head:
             if self.head["request"] != dict(request):
                 raise Invalid(Reason.BAD_REQUEST, f"{self.folder} holds an unfinished replay of another request; give another folder.")
+            with self._path.open("r+b") as file:
+                file.truncate(self._whole)
             return True
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self._path, "")

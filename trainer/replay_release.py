@@ -12,10 +12,10 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from soundscape.audio import SAMPLE_RATE, WINDOW_S, decode, window_starts
+from soundscape.audio import SAMPLE_RATE, WINDOW_S, decode, encode_ogg, window_starts
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
-from soundscape.features import FeatureSpec
+from soundscape.features import LOG_MEL, FeatureSpec
 from soundscape.fuse import detect, fuse, listing
 from soundscape.log_mels import read_log_mels
 from soundscape.release import LoadedRelease, Member
@@ -50,6 +50,12 @@ def extract(body: bytes, content_type: str, fingerprint: str | None, specs: tupl
     starts = [int(start * SAMPLE_RATE) for start in window_starts(wave.size)]
     silent = [bool(np.abs(wave[start : start + length]).max(initial=0.0) <= SILENCE) for start in starts]
     return Extracted({spec.fingerprint: spec.compute(wave) for spec in dict.fromkeys(specs)}, silent, decoded, time.time())
+
+
+def warm_up() -> None:
+    """Meet each library once, before the first clip's time is counted."""
+    LOG_MEL.compute(np.zeros(int(WINDOW_S * SAMPLE_RATE), np.float32))
+    extract(encode_ogg(np.zeros(SAMPLE_RATE, np.float32)), "audio/ogg", None, ())
 
 
 class LocalRelease:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
 from soundscape.audio import SAMPLE_RATE, decode, encode_ogg
-from soundscape.errors import Invalid
+from soundscape.errors import Invalid, Reason
 from soundscape.testing import ogg, tone
-from trainer.replay_cut import cut
+from trainer.replay_cut import DECODE_TRIES, cut, in_child
 
 
 def _hertz(body: bytes) -> float:
@@ -39,3 +42,24 @@ def test_what_is_no_sound_is_refused() -> None:
 def test_a_long_stretch_is_cut_at_a_minute() -> None:
     (got,) = cut(ogg(70.0), [(0.0, None)])
     assert got and got.seconds == 60.0
+
+
+class Pool:
+    """Children that die so many times before one lives."""
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths = deaths
+
+    async def run(self, work: Callable[..., Any], *args: Any) -> Any:
+        """As a ChildPool."""
+        self.deaths -= 1
+        if self.deaths >= 0:
+            raise Invalid(Reason.DECODER_DIED, "It died.")
+        return work(*args)
+
+
+@pytest.mark.parametrize(("deaths", "told"), [(0, True), (DECODE_TRIES - 1, True), (DECODE_TRIES, False)])
+async def test_a_child_that_was_held_up_costs_no_clip(deaths: int, told: bool) -> None:
+    """Else the same range would not give the same dataset on a busy machine."""
+    pool: Any = Pool(deaths)
+    assert isinstance(await in_child(pool, cut, ogg(), [(0.0, None)]), Invalid) != told

@@ -37,6 +37,7 @@ def test_a_line_that_a_kill_cut_off_counts_for_nothing(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     again = Journal(tmp_path)
     assert again.positions == {"clips:0": 3}
+    assert again.begin(ASKED, lambda: {})
     again.note({"clips:0": 4})
     assert Journal(tmp_path).positions == {"clips:0": 4}
 
