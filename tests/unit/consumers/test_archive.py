@@ -206,8 +206,9 @@ def test_a_denied_clip_is_in_no_table_until_the_voice_was_none(kept: Kept, write
     assert len(kept.rows("detections")) == 1
     kept.put(writer.answer("a", ("frog",), release="r2"))
     assert len(kept.rows("clips")) == 1, "a new answer brings it back no more than the old one"
-    kept.put(writer.answer("a", ("owl",)))
     kept.put(label("a", "withdrawn"))
+    assert [(row["label"], row["release"]) for row in kept.rows("detections") if row["clip_id"] == str(cid("a"))] == [("frog", "r2")]
+    kept.put(writer.answer("a", ("owl",)))
     after = kept.bytes()
     for rows in (*before.values(), *after.values()):
         for row in rows:
