@@ -13,6 +13,10 @@ TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
 """Octaves that the page's frequency axis names."""
 
 
+DARKEST = 0.2
+"""Feature value that is drawn black: 64 dB under the window's peak, below every microphone's noise, so that the colours go to what is heard."""
+
+
 class Drawn(NamedTuple):
     """What there is to see of a sample."""
 
@@ -29,7 +33,7 @@ def draw(ogg: bytes) -> Drawn:
     pictures = []
     for window in LOG_MEL.compute(wave):
         out = io.BytesIO()
-        imsave(out, window, cmap="magma", vmin=0.0, vmax=1.0, origin="lower", format="png")
+        imsave(out, window, cmap="magma", vmin=DARKEST, vmax=1.0, origin="lower", format="png")
         pictures.append(out.getvalue())
     assert len(pictures) == len(window_starts(wave.size))
     return Drawn(wave.size / SAMPLE_RATE, tuple(pictures))

@@ -8,9 +8,9 @@ const TEXTS = {
     nothingWhy: "Every sample is labelled, or in other hands. This page looks again every half minute.", again: "Look again",
     unknown: "Unknown", nothing: "Nothing", speech: "Speech: delete", note: "Note (optional)", undo: "Undo", model: "The model's answer",
     speechTitle: "Delete this clip's sound?", speechWhy: "Nobody will hear it again, neither people nor models. This cannot be undone.",
-    cancel: "Keep it", delete: "Delete", windows: "Windows", search: "Search species: English, Spanish or scientific", noFind: "No species of this site by that name.",
+    cancel: "Keep it", delete: "Delete", windows: "Windows", search: "Search a species by any name", noFind: "No species of this site by that name.",
     question: (n, of) => of > 1 ? `What do you hear in window ${n} of ${of}?` : "What do you hear?", play: "Play this window", pause: "Pause",
-    picked: "Nothing chosen yet.", remove: (name) => `Remove ${name}`, submit: "Submit", change: "Send the change", next: "Next sample", nextWindow: "Next window",
+    picked: "Nothing chosen yet.", remove: (name) => `Remove ${name}`, submit: "Submit", change: "Send the change", next: "Next sample", nextWindow: "Next window", notAsked: "This window is settled; it is here to be heard.",
     hidden: "Hidden until you have answered.", hiddenWhole: "Hidden until you have answered every window.", gone: "It is gone from the log.",
     you: "You", it: "Model", agree: "You agree.", differ: "You differ.", nothingNamed: "Nothing above its threshold", why: "Chosen because",
     bulk: (n) => n > 1 ? `Accept the model's answer for the ${n} others` : "Accept the model's answer for the other window",
@@ -28,9 +28,9 @@ const TEXTS = {
     nothingWhy: "Todas las muestras están etiquetadas o en otras manos. La página vuelve a mirar cada medio minuto.", again: "Volver a mirar",
     unknown: "Desconocido", nothing: "Nada", speech: "Voz humana: borrar", note: "Nota (opcional)", undo: "Deshacer", model: "Respuesta del modelo",
     speechTitle: "¿Borrar el sonido de este clip?", speechWhy: "Nadie volverá a oírlo, ni personas ni modelos. No se puede deshacer.",
-    cancel: "Conservar", delete: "Borrar", windows: "Ventanas", search: "Buscar especie: inglés, español o científico", noFind: "Ninguna especie de este sitio con ese nombre.",
+    cancel: "Conservar", delete: "Borrar", windows: "Ventanas", search: "Buscar especie por cualquier nombre", noFind: "Ninguna especie de este sitio con ese nombre.",
     question: (n, of) => of > 1 ? `¿Qué oye en la ventana ${n} de ${of}?` : "¿Qué oye?", play: "Reproducir esta ventana", pause: "Pausa",
-    picked: "Nada elegido todavía.", remove: (name) => `Quitar ${name}`, submit: "Enviar", change: "Enviar el cambio", next: "Muestra siguiente", nextWindow: "Ventana siguiente",
+    picked: "Nada elegido todavía.", remove: (name) => `Quitar ${name}`, submit: "Enviar", change: "Enviar el cambio", next: "Siguiente", nextWindow: "Otra ventana", notAsked: "Esta ventana ya está resuelta; está aquí para oírla.",
     hidden: "Oculta hasta que usted responda.", hiddenWhole: "Oculta hasta que responda todas las ventanas.", gone: "Ya no está en el registro.",
     you: "Usted", it: "Modelo", agree: "Coinciden.", differ: "No coinciden.", nothingNamed: "Nada sobre su umbral", why: "Elegida porque",
     bulk: (n) => n > 1 ? `Aceptar la respuesta del modelo en las otras ${n}` : "Aceptar la respuesta del modelo en la otra ventana",
@@ -180,7 +180,8 @@ const unsent = () => asked().filter((w) => answered(w.n) && !item.answers[w.n].s
 const open_ = () => asked().filter((w) => !answered(w.n));
 
 function put(change) {
-  if (!item || !isAsked()) return;
+  if (!item) return;
+  if (!isAsked()) return tell(t("notAsked"));
   const old = here();
   item.undo.push({ n: item.n, old });
   item.answers[item.n] = { id: old ? old.id : newId(), verdict: "", labels: [], note: "", ...old, ...change, sent: false };
@@ -221,9 +222,9 @@ async function forward() { // Enter: what can be sent is sent; then the next ope
     draw();
     tell(left.length ? t("left", left.length) : t("taken"));
   } else if (left.length) {
-    const there = left.find((w) => w.n > item.n) || left[0];
-    tell(there.n === item.n ? t("first") : t("left", left.length), there.n === item.n);
-    go(there.n);
+    if (left.some((w) => w.n === item.n)) return tell(t("first"));
+    tell(t("left", left.length));
+    go((left.find((w) => w.n > item.n) || left[0]).n);
   } else await next();
 }
 
@@ -269,7 +270,7 @@ async function undo() {
 }
 
 function askSpeech() {
-  if (!item || !isAsked()) return;
+  if (!item) return;
   stop();
   $("speech-ask").showModal();
 }
@@ -383,7 +384,7 @@ function drawWindows() {
     image.src = item.pictures[w.n];
     image.alt = "";
     button.append(image, make("span", "", `${seconds(w.start_s)} – ${seconds(w.end_s)} s`), make("span", "said", shortly(answer)));
-    button.disabled = !w.asked;
+    button.classList.toggle("settled", !w.asked);
     if (w.n === item.n) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => go(w.n));
     return button;
@@ -407,11 +408,12 @@ function drawAnswer() {
   }));
   if (!chips.children.length) chips.append(make("li", "empty", answer && answer.verdict ? t(answer.verdict) : t("picked")));
   for (const verdict of ["unknown", "nothing"]) $(verdict).setAttribute("aria-pressed", String(Boolean(answer && answer.verdict === verdict)));
+  $("note").placeholder = t("note");
   if (document.activeElement !== $("note")) $("note").value = answer ? answer.note : "";
   const ready = unsent(), left = open_();
   const changes = ready.some((w) => item.undo.some((step) => step.ids && step.ids.includes(w.n)));
   const sends = ready.length && !(item.whole && left.length);
-  $("submit-text").textContent = t(sends ? (changes ? "change" : "submit") : left.length && (answered(item.n) || left.some((w) => w.n !== item.n)) ? "nextWindow" : left.length ? "submit" : "next");
+  $("submit-text").textContent = t(sends ? (changes ? "change" : "submit") : left.some((w) => w.n === item.n) ? "submit" : left.length ? "nextWindow" : "next");
 }
 
 function drawModel() {
