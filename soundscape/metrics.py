@@ -40,6 +40,12 @@ SAMPLE_LAG = Gauge("soundscape_sample_lag_seconds", "Age of the oldest record th
 SAMPLE_LAG_SHARE = Gauge(
     "soundscape_sample_retention_used", "The same as a share of that topic's retention; at 1 the sound is gone", ("topic",)
 )
+TOURS_OPEN = Gauge("soundscape_tours_open", "Tours that were started and have not ended")
+TOURS_SUMMED = Counter("soundscape_tours_summed_total", "Summaries of tours published", ("site",))
+TOURS_PASSED_OVER = Counter("soundscape_tours_passed_over_total", "Records that a tour's rows do not take, by topic", ("topic",))
+FEEDBACK_SECONDS = Histogram(
+    "soundscape_feedback_seconds", "Seconds from a guide's judgement to its tour's published summary", buckets=LATENCY_S
+)
 FILES = Counter("soundscape_files_total", "Files of the watched folder, by what became of them", ("what",))
 
 METRICS = tuple(

@@ -15,12 +15,16 @@ from typing import Any
 from soundscape.audio import WINDOW_S
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipLabelled, Detection, FeedbackGiven, TourMoved
-from soundscape.topics import MAX_MESSAGE_BYTES
+from soundscape.topics import FEEDBACK, LABELS, MAX_MESSAGE_BYTES, PREDICTIONS, TOUR_EVENTS
 from soundscape.tour_verdicts import Said
 from soundscape.tours import HEAD, Clip, Heard, Move, Row, tour_of
 from soundscape.wire import name_of
 
 TourEvent = ClipAnalysed | FeedbackGiven | ClipLabelled | TourMoved
+KINDS: dict[str, type[TourEvent]] = {
+    TOUR_EVENTS.name: TourMoved, PREDICTIONS.name: ClipAnalysed, FEEDBACK.name: FeedbackGiven, LABELS.name: ClipLabelled,
+}  # fmt: skip
+"""What lies on the topics that tours are made of."""
 Changes = dict[bytes, bytes | None]
 """Key -> the row that stands now as JSON, None for one that is gone: what the changelog is to say."""
 MAX_ROW_BYTES = MAX_MESSAGE_BYTES - 200_000

@@ -69,6 +69,11 @@ class Sites:
             raise found.champion
         return Serving(found.state, found.champion, "champion")
 
+    def champion(self, site: str) -> LoadedRelease | None:
+        """The site's own release, if it has one that can be loaded."""
+        found = self._sites.get(site)
+        return found.champion if found and isinstance(found.champion, LoadedRelease) else None
+
     def shadow(self, clip: ClipRecorded) -> Serving | None:
         """Who answers beside: the one of champion and candidate that does not answer the clip itself; None without a candidate."""
         found = self._sites.get(clip.site)

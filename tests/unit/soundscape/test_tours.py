@@ -137,7 +137,7 @@ def heard(events: Iterable[Said], name: str = "owl", tour: str = "t") -> TourSpe
 def status(events: Iterable[Said], name: str = "owl") -> str | None:
     """The status of one species."""
     found = heard(events, name)
-    return found and found.status
+    return found.status if found else None
 
 
 def test_outside_a_tour_a_stream_rolls_over_daily_in_utc() -> None:
