@@ -60,7 +60,7 @@ class Rate(click.ParamType):
 @click.option("--only", default="*", show_default=True, help="Glob of the soundscapes that are played.")
 @click.option("--labelled", is_flag=True, help="Play only soundscapes that soundscape_labels.csv knows.")
 @click.option("--overlay", "snr_db", type=float, metavar="DB", help="Lay labelled calls of --data over the minutes, at this SNR in dB.")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Write SITE_YYYYMMDD_HHMMSS.ogg there instead.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Write RECORDER_YYYYMMDD_HHMMSS.ogg there instead.")
 @click.option("--truth", type=click.Path(file_okay=False, path_type=Path), help="Write the truth there: labels, events, clip ids.")
 def simulate(
     site: str | None,

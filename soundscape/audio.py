@@ -72,11 +72,13 @@ def read(body: bytes) -> tuple[Float32, int]:
     kind = sniff(body)
     if _is_cut_off(body, kind):
         raise Invalid(Reason.TRUNCATED, "The file ends in the middle of its sound; send it whole.")
+    if kind == "audio/ogg" and _is_chained(body):
+        raise Invalid(Reason.NOT_AUDIO, "The OGG holds several recordings one after the other; send each by itself.")
     try:
         with soundfile.SoundFile(io.BytesIO(body)) as file:
             rate, limit = file.samplerate, int(MAX_SECONDS * file.samplerate * 1.002)
             if not 4000 <= rate <= 384_000 or file.channels > 16:
-                what = f"A rate of {rate} Hz with {file.channels} channels is not accepted; send 4 to 384 kHz, mono or stereo."
+                what = f"A rate of {rate} Hz with {file.channels} channels is not accepted; send 4 to 384 kHz, at most 16 channels."
                 raise Invalid(Reason.NOT_AUDIO, what)
             if file.frames > limit and file.frames < 2**62:  # a header that does not know says 2**63 - 1
                 raise Invalid(Reason.TOO_LONG, f"The clip lasts {file.frames / rate:.0f} s; send at most {MAX_SECONDS:.0f} s.")
@@ -142,6 +144,18 @@ def window_starts(samples: int) -> list[float]:
 def sha256(body: bytes) -> str:
     """Hex SHA-256 of the bytes."""
     return hashlib.sha256(body).hexdigest()
+
+
+def _is_chained(body: bytes) -> bool:
+    """Whether a stream begins after another has begun to play (libsndfile decodes the first and says nothing of the rest)."""
+    at, plays = 0, False
+    while body[at : at + 4] == b"OggS":
+        begins = bool(body[at + 5] & 2)  # RFC 3533: flag of a stream's first page
+        if begins and plays:
+            return True
+        plays |= not begins
+        at += 27 + body[at + 26] + sum(body[at + 27 : at + 27 + body[at + 26]])
+    return False
 
 
 def _is_cut_off(body: bytes, kind: str) -> bool:

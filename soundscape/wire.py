@@ -21,6 +21,8 @@ ORIGINAL = "original_"
 PREFIX = "ce_"
 DROPPED = PREFIX + "droppedheaders"
 """How many of the record's headers its dead letter had no room for."""
+REPLAY_OF = PREFIX + "replayof"
+"""Where a record that names no clip lay when it died first: sent again, it is the same one."""
 KEY_CHARACTERS = 1000
 """Of a dead record's key; ours have at most 200."""
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -86,8 +88,9 @@ def texts(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes]) -> dict[st
 
 
 def identity(named: Mapping[str, str], place: Place) -> str:
-    """The clip that a record of a lane says it is, by its header texts, or its place on the log where it says none."""
-    return (named.get(PREFIX + "type") == ClipRecorded.TYPE and name_of(named.get(PREFIX + "id"))) or str(place)
+    """The clip that a record of a lane says it is, by its header texts; where it says none, its place on the log, the first it had."""
+    said = named.get(PREFIX + "type") == ClipRecorded.TYPE and name_of(named.get(PREFIX + "id"))
+    return said or name_of(named.get(REPLAY_OF)) or str(place)
 
 
 def name_of(text: str | None) -> str | None:
@@ -146,6 +149,9 @@ def revived(headers: Headers, value: bytes) -> Message:
     """The record that a dead letter was, ready to be published again to the topic it came from."""
     named = texts(headers)
     original = [(name.removeprefix(ORIGINAL), item) for name, item in headers if name.startswith(ORIGINAL)]
+    place = ":".join(named.get(PREFIX + part, "") for part in ("topic", "partition", "offset"))
+    if named.get(PREFIX + "id") == place and REPLAY_OF not in dict(original):
+        original.append((REPLAY_OF, place.encode()))
     return Message(named.get(PREFIX + "recordkey", "").encode(), value, original)
 
 

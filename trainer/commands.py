@@ -121,8 +121,9 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
 
     table = Table("judged on", "macro ROC-AUC", "macro mAP", "species", "rows", title="How well it hears (95 % over recordings)")
     for name, found in metrics.items():
-        if name in ("validation", "soundscapes"):
-            parts = {name: found, **{f"  {taxon}": one for taxon, one in found["by_taxon"].items()}}
+        if name in ("validation", "train", "soundscapes"):
+            said = "the clips learnt from (says little)" if name == "train" else name
+            parts = {said: found, **{f"  {taxon}": one for taxon, one in found["by_taxon"].items()}}
             parts |= {f"  rival: {rival}": one for rival, one in found.get("rivals", {}).items()}
             for part, one in parts.items():
                 table.add_row(part, cell(one, "auc"), cell(one, "mean_ap"), str(one["classes"]), str(one["rows"]))

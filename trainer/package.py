@@ -44,13 +44,16 @@ def package(
 ) -> LoadedRelease:
     """Export, quantize, measure and write a release into `folder`. Raises Broken if ONNX answers otherwise than PyTorch."""
     folder.mkdir(parents=True, exist_ok=True)
-    items = prepared.of(store.VALIDATION) or prepared.of(store.TRAIN)
+    judged_on = store.VALIDATION if prepared.of(store.VALIDATION) else store.TRAIN
+    if judged_on == store.TRAIN:
+        say("No clip could be kept to judge by: what follows was measured on the clips that were learnt from, and says little.")
+    items = prepared.of(judged_on)
     windows = np.concatenate([prepared.windows(item) for item in items])
     truth, recordings = prepared.truth(items)
     fp32, int8 = folder / f"{model}-fp32.onnx", folder / f"{model}-int8.onnx"
     difference = quantize.export(net, fp32, prepared.spec, windows)
     say(f"ONNX answers as PyTorch does: logits differ by at most {difference:.1g}.")
-    mixed, mixed_truth = _mixtures(prepared, store.VALIDATION if prepared.of(store.VALIDATION) else store.TRAIN)
+    mixed, mixed_truth = _mixtures(prepared, judged_on)
     whole = quantize.run(fp32, windows)
     calibration = np.concatenate([mixed[: quantize.CALIBRATION // 2], _some(windows, quantize.CALIBRATION // 2)])
     quantize.quantize(fp32, int8, calibration)
@@ -59,17 +62,17 @@ def package(
     loss = (before.mean_ap or 0.0) - (after.mean_ap or 0.0)
     fits = int8.stat().st_size <= MAX_INT8_BYTES and loss <= MAX_MAP_LOSS
     say(
-        f"int8: {int8.stat().st_size / 1e6:.1f} MB, validation mAP {after.mean_ap or 0:.3f}; "
+        f"int8: {int8.stat().st_size / 1e6:.1f} MB, {judged_on} mAP {after.mean_ap or 0:.3f}; "
         f"float32: {fp32.stat().st_size / 1e6:.1f} MB, {before.mean_ap or 0:.3f}. Served: {'int8' if fits else 'float32'}."
     )
     served = int8 if fits else fp32
     save_weights(net, prepared.labels, folder / WEIGHTS)
     common, own = thresholds.choose(mixed_truth, quantize.sigmoid(quantize.run(served, mixed)))
     metrics: dict[str, Any] = {
-        "validation": _measured(prepared, truth, quantize.run(served, windows), recordings),
+        judged_on: _measured(prepared, truth, quantize.run(served, windows), recordings),
         "int8": {
-            "bytes": int8.stat().st_size, "validation_map": after.mean_ap, "fp32_bytes": fp32.stat().st_size,
-            "fp32_validation_map": before.mean_ap, "served": "int8" if fits else "fp32", "onnx_difference": difference,
+            "bytes": int8.stat().st_size, "judged_on": judged_on, "map": after.mean_ap, "fp32_bytes": fp32.stat().st_size,
+            "fp32_map": before.mean_ap, "served": "int8" if fits else "fp32", "onnx_difference": difference,
         },
         "training": training,
         "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),

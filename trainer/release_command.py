@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from soundscape.errors import Invalid
 from soundscape.settings import get_settings
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def list_releases() -> None:
         return
     rows = [("RELEASE", "MEMBERS", "LABELS", "LICENCES", "MADE")]
     for folder in folders:
-        one = load_release(folder).release
+        try:
+            one = load_release(folder).release
+        except Invalid as error:
+            click.echo(f"{folder.name}: {error.detail}", err=True)
+            continue
         members = ", ".join(member.name for member in one.members)
         rows.append((one.name, members, str(len(one.labels)), ", ".join(one.licences), one.created_at))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from kafka.errors import KafkaError
 from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
+from compose.local.kafka import ROOM_BYTES
 from compose.local.processes import Probe, Process
 from soundscape.settings import HOST, Port, Settings
 from soundscape.topics import CLIPS
@@ -56,7 +58,8 @@ def probe(settings: Settings, process: Process) -> Verdict:
         with socket.create_connection((HOST, process.ports[0]), timeout=1.0):
             pass
     except OSError:
-        return Verdict(False, "does not listen yet")
+        full = shutil.disk_usage(settings.root).free < ROOM_BYTES
+        return Verdict(False, "does not listen yet" + ("; the disk is full: free some space" if full else ""))
     return ways[process.probe](settings, process)
 
 

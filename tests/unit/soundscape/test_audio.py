@@ -205,3 +205,12 @@ def test_windows_of_a_clip(seconds: float, windows: int) -> None:
     """Each 5 s, at least one; what an encoder pads opens none."""
     starts = window_starts(round(seconds * SAMPLE_RATE))
     assert starts == [5.0 * n for n in range(windows)]
+
+
+def test_recordings_one_after_the_other_in_one_ogg_are_refused() -> None:
+    """libsndfile decodes the first and says nothing of the rest; one alone is taken."""
+    first, second = encode_ogg(np.full(SAMPLE_RATE, 0.1, np.float32)), encode_ogg(np.full(SAMPLE_RATE, 0.2, np.float32))
+    assert decode(first).size == SAMPLE_RATE
+    with pytest.raises(Invalid, match="one after the other") as refused:
+        decode(first + second)
+    assert refused.value.reason == Reason.NOT_AUDIO

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipDied, ClipRecorded, Place, ReleaseRef, SiteDeployed
 from soundscape.topics import DEAD_LETTER_ROOM_BYTES, MAX_MESSAGE_BYTES
-from soundscape.wire import DROPPED, Headers, dead_letter, decode, encode, identity, revived, texts
+from soundscape.wire import DROPPED, REPLAY_OF, Headers, dead_letter, decode, encode, identity, revived, texts
 
 AT = datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
 CLIP = ClipRecorded(
@@ -73,7 +73,7 @@ def test_a_dead_letter_keeps_every_byte_and_revives(key: bytes | None, value: by
     """Whatever the record was: it was not understood, so nothing of it may be thrown away."""
     message = dead_letter(PLACE, key, extra, value, Invalid(Reason.NOT_AUDIO, "no sound."))
     again = revived(message.headers, message.value)
-    assert (again.value, again.headers, again.key) == (value, extra, key or b"")
+    assert (again.value, again.headers, again.key) == (value, [*extra, (REPLAY_OF, str(PLACE).encode())], key or b"")
     letter = decode(ClipDied, message.headers[: len(message.headers) - len(extra)], message.value)
     assert (letter.reason, letter.topic, letter.partition, letter.offset) == ("not-audio", "clips", 3, 4711)
 
@@ -117,4 +117,21 @@ def test_a_dead_letter_names_only_what_holds_as_a_name(name: bytes) -> None:
     letter = dead_letter(PLACE, None, headers, b"", Invalid(Reason.POISON, "no."))
     died = decode(ClipDied, letter.headers, b"")
     assert (died.site, died.stream, died.file_name, died.clip_id) == (None, None, None, str(PLACE))
-    assert revived(letter.headers, b"").headers == headers
+    assert revived(letter.headers, b"").headers == [*headers, (REPLAY_OF, str(PLACE).encode())]
+
+
+def test_a_record_that_names_no_clip_stays_the_same_one_however_often_it_is_sent_again() -> None:
+    """Else each replay would add a dead letter, and none would ever go."""
+    letter = dead_letter(PLACE, None, [("ce_type", b"other")], b"?", Invalid(Reason.UNKNOWN_EVENT, "no."))
+    for offset in (5000, 6000):
+        again = revived(letter.headers, letter.value)
+        place = Place(topic="clips", partition=7, offset=offset)
+        assert identity(texts(again.headers), place) == str(PLACE)
+        letter = dead_letter(place, again.key, again.headers, again.value, Invalid(Reason.UNKNOWN_EVENT, "no."))
+        assert letter.key == str(PLACE).encode() and again.headers.count((REPLAY_OF, str(PLACE).encode())) == 1
+
+
+def test_a_clip_is_sent_again_as_it_was() -> None:
+    message = encode(CLIP)
+    letter = dead_letter(PLACE, message.key, message.headers, message.value, Invalid(Reason.TOO_SHORT, "short."))
+    assert revived(letter.headers, letter.value) == message
