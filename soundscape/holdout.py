@@ -15,4 +15,4 @@ def held_out(stream: str, day: date) -> bool:
     The SHA-256 of `STREAM/YYYY-MM-DD` as a fraction, below a fifth: sounds of one place and day are much alike, so they stay together.
     """
     digest = hashlib.sha256(f"{stream}/{day.isoformat()}".encode()).digest()
-    return int.from_bytes(digest) * SHARE < 2 ** (8 * len(digest))
+    return int.from_bytes(digest) * SHARE < 1 << (8 * len(digest))

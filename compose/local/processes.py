@@ -68,6 +68,7 @@ def processes(settings: Settings) -> list[Process]:
         *workers("bulk", Port.BULK, settings.bulk_workers, 10),
         # What nobody waits for comes last of all.
         python("shadow", "stream_processors.shadow", settings.port(Port.SHADOW), nice=15),
+        python("tours", "stream_processors.tours", settings.port(Port.TOURS)),
         python("sample", "stream_processors.sample", settings.port(Port.SAMPLE), nice=10),
         python("gateway", "producers.gateway", settings.port(Port.GATEWAY), needs=("kafka", "redis")),
         python("watcher", "producers.watcher", settings.port(Port.WATCHER)),
