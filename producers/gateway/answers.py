@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from soundscape.errors import Reason
-from soundscape.events import ClipAnalysed, ClipDied
+from soundscape.events import ClipAnalysed, ClipDied, Place
 from soundscape.wire import PREFIX, Headers, texts
 
 KEPT = 4096
@@ -21,12 +21,13 @@ KEPT_BYTES = 64_000_000
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of a clip. `headers` and `value` are the record of its prediction, decoded only when somebody asks."""
+    """What is known of a clip. `headers`, `value` and `place` are its prediction's record, decoded only when somebody asks."""
 
     state: Literal["queued", "predicted", "dead"]
     site: str | None
     headers: Headers | None = None
     value: bytes = b""
+    place: Place | None = None
     reason: str = str(Reason.POISON)
     detail: str = ""
 
@@ -91,13 +92,13 @@ class Answers:
             self._bytes -= len(forgotten.value)
 
 
-def prediction_in(headers: Headers, value: bytes | None) -> tuple[str, Known] | None:
-    """(clip id, answer) of a record of `predictions` by its headers alone; None for what is none."""
+def prediction_in(headers: Headers, value: bytes | None, place: Place) -> tuple[str, Known] | None:
+    """(clip id, answer) of the record of `predictions` that lies there, by its headers alone; None for what is none."""
     said = texts(headers)
     clip_id = said.get(PREFIX + "clipid")
     if said.get(PREFIX + "type") != ClipAnalysed.TYPE or not clip_id or value is None:
         return None
-    return clip_id, Known("predicted", said.get(PREFIX + "site"), headers, value)
+    return clip_id, Known("predicted", said.get(PREFIX + "site"), headers, value, place)
 
 
 def death_in(headers: Headers) -> tuple[str, Known] | None:

@@ -8,24 +8,24 @@ import time
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from producers.gateway import problems
+from producers.gateway import explain, feedback, problems, tours
 from producers.gateway.answers import Known
 from producers.gateway.body import SMALL, kind_of, parse_json, read_body
 from producers.gateway.docs import DESCRIPTION, POST_BODY, RESPONSES
+from producers.gateway.door import Authorised, Given, serves, site_of
 from producers.gateway.intake import Prepared, lane_of, prepare_log_mels, prepare_sound, recorded
 from producers.gateway.problems import Problem
 from producers.gateway.schemas import Asked, ClipState, SpeciesEntry, SpeciesList, Told, prediction_of
+from producers.gateway.seen import older, unknown
 from producers.gateway.services import Services
 from soundscape.audio import sha256
 from soundscape.errors import Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Name, Names
 from soundscape.events import clip_id as identity
-from soundscape.keys import Key
 from soundscape.metrics import ANSWER_SECONDS, CLIPS_IN, CLIPS_OUT, STAGE_SECONDS
 from soundscape.topics import LANES
 from soundscape.wire import decode, encode
@@ -38,35 +38,13 @@ def create_app(services: Services) -> FastAPI:
     """The application around its services."""
     app = FastAPI(title="El Silencio Acoustic Explorer", version="1", description=DESCRIPTION)
     app.state.services = services
-    app.include_router(router)
+    for part in (router, feedback.router, tours.router, explain.router):
+        app.include_router(part)
     problems.install(app)
     return app
 
 
 router = APIRouter()
-_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="Made by `soundscape key create NAME`")
-
-
-async def services_of(request: Request) -> Services:
-    """What `create_app` was given."""
-    services: Services = request.app.state.services
-    return services
-
-
-Given = Annotated[Services, Depends(services_of)]
-
-
-async def authorised(services: Given, sent: Annotated[str | None, Depends(_HEADER)]) -> Key:
-    """The key of a request. Raises Problem (401)."""
-    key = services.keys.find(sent) if sent else None
-    if key is None:
-        detail = "X-API-Key is missing." if not sent else "X-API-Key is wrong or was revoked."
-        cure = " Make one with `soundscape key create NAME` and send it with every request."
-        raise Problem(401, "unauthorized", detail + cure, {"WWW-Authenticate": "ApiKey"})
-    return key
-
-
-Authorised = Annotated[Key, Depends(authorised)]
 
 
 @router.get("/healthz", tags=["process"])
@@ -103,6 +81,9 @@ async def post_clip(request: Request, query: Annotated[Told, Query()], key: Auth
         told = query.model_copy(update=said.model_dump(exclude_unset=True, exclude={"audio"}))
     site, stream = site_of(key, told.site), told.tour_id or key.name
     services.sites.require(site)
+    owner = services.tours.started(told.tour_id) if told.tour_id else None
+    if owner is not None and owner.start.site != site:  # an ended one takes clips all the same: a phone sends late
+        raise Problem(403, "forbidden", f"The tour {told.tour_id!r} belongs to another site; send the clip with a tour of {site!r}.")
     prepared: Prepared | None = None
     if kind == "log-mels":  # checked even if these bytes are answered: their fingerprint is no part of a clip's identity
         fingerprint = request.headers.get("x-feature-fingerprint")
@@ -126,18 +107,10 @@ async def post_clip(request: Request, query: Annotated[Told, Query()], key: Auth
     return respond(clip_id, known, told.scores)
 
 
-async def _older(services: Services, clip_id: str) -> Known | None:
-    """What others know of the clip; its answer is kept here from now on. Raises Unavailable, Problem (410)."""
-    known = await services.lookup.find(clip_id)
-    if known is not None and known.state == "predicted":
-        services.answers.learned(clip_id, known)
-    return known
-
-
 async def _remembered(services: Services, clip_id: str) -> Known | None:
-    """The same for a clip that can be analysed again: a board that is away, or an answer that is gone, means no more than that."""
+    """What others know of a clip that can be analysed again: a board that is away, or an answer that is gone, means no more than that."""
     try:
-        return await _older(services, clip_id)
+        return await older(services, clip_id)
     except (Unavailable, Problem):
         return None
 
@@ -155,9 +128,9 @@ async def get_clip(clip_id: UUID, query: Annotated[Asked, Query()], key: Authori
     """Where a clip is, and its answer; `wait` waits for it."""
     name = str(clip_id)
     with services.answers.expect(name) as answer:
-        known = services.answers.get(name) or await _older(services, name)
-        if known is None or (key.bound and known.site is not None and known.site != key.site):
-            raise Problem(404, "not-found", f"Nobody knows a clip {name} that this key may see; send it to POST /v1/clips.")
+        known = services.answers.get(name) or await older(services, name)
+        if known is None or not serves(key, known.site):
+            raise unknown(name)
         if known.state == "queued":
             known = await wait_for(answer, query.wait) or known
     return respond(name, known, query.scores)
@@ -183,13 +156,6 @@ async def get_species(
         for one in release.labels
     ]
     return SpeciesList(site=chosen, release=release.name, species=entries)
-
-
-def site_of(key: Key, asked: str | None) -> str:
-    """The site that a request means. Raises Problem (403) if its key serves another one alone."""
-    if asked is not None and key.bound and asked != key.site:
-        raise Problem(403, "forbidden", f"The key serves {key.site!r} alone, not {asked!r}; use a key of that site.")
-    return asked or key.site
 
 
 def traceparent(request: Request) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from producers.gateway.intake import NPY
@@ -23,10 +23,13 @@ SMALL = 256 * 1024
 """Bytes up to which work on a body is not worth a thread."""
 JSON_BYTES = MAX_BYTES * 4 // 3 + 64 * 1024
 """The largest upload in base64, with its fields."""
+FORM_BYTES = 64 * 1024
+"""A judgement with its 50 labels and its note, or what is said of a tour."""
 _SOUND = ("", "application/ogg", "application/octet-stream")
 """Content types that, beside audio/*, are taken for sound: the first bytes decide."""
 
 Kind = Literal["sound", "json", "log-mels"]
+F = TypeVar("F", bound=BaseModel)
 
 
 def kind_of(content_type: str) -> Kind:
@@ -47,7 +50,22 @@ def kind_of(content_type: str) -> Kind:
 
 async def read_body(request: Request, kind: Kind) -> bytes:
     """The whole body. Raises Invalid (too-large) as soon as it is known to be, Problem (408, 400) if it does not arrive."""
-    limit = {"sound": MAX_BYTES, "json": JSON_BYTES, "log-mels": MAX_MESSAGE_BYTES}[kind]
+    return await _read(request, {"sound": MAX_BYTES, "json": JSON_BYTES, "log-mels": MAX_MESSAGE_BYTES}[kind])
+
+
+async def read_form(request: Request, form: type[F]) -> F:
+    """A small JSON body as `form`; none at all where nothing is asked. Raises Problem (400, 408, 415), Invalid (too-large)."""
+    base = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if base not in ("", "application/json"):
+        raise Problem(415, "unsupported-media-type", f"Content-Type {base} is not taken; send application/json.")
+    body = await _read(request, FORM_BYTES)
+    try:
+        return form.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise Problem(400, str(Reason.BAD_REQUEST), sentence(error.errors(include_input=False, include_url=False))) from error
+
+
+async def _read(request: Request, limit: int) -> bytes:
     said = request.headers.get("content-length", "")
     if said.isdigit() and int(said) > limit:
         raise _too_large(limit)
@@ -82,4 +100,5 @@ def _parse(body: bytes) -> tuple[ClipJson, bytes]:
 
 
 def _too_large(limit: int) -> Invalid:
-    return Invalid(Reason.TOO_LARGE, f"The body has more than {limit} bytes; send at most 3 minutes of sound, or send it as OGG.")
+    cure = "say less" if limit == FORM_BYTES else "send at most 3 minutes of sound, or send it as OGG"
+    return Invalid(Reason.TOO_LARGE, f"The body has more than {limit} bytes; {cure}.")

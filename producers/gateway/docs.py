@@ -44,16 +44,18 @@ _PREDICTED = {
 }
 
 
-def _problem(status: int, reason: str, detail: str) -> dict[str, Any]:
+def problem(status: int, reason: str, detail: str) -> dict[str, Any]:
+    """An example of a problem document."""
     title = reason.replace("-", " ").capitalize()
     return {"type": TYPES + reason, "title": title, "status": status, "detail": detail, "reason": reason}
 
 
-def _refusal(what: str, example: dict[str, Any]) -> dict[str, Any]:
+def refusal(what: str, example: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI's response of a refusal."""
     return {"description": what, "model": ProblemDocument, "content": {MEDIA_TYPE: {"example": example}}}
 
 
-_DEAD = {"clip_id": _ID, "state": "dead", "problem": _problem(422, "truncated", "The file ends in the middle of its sound.")}
+_DEAD = {"clip_id": _ID, "state": "dead", "problem": problem(422, "truncated", "The file ends in the middle of its sound.")}
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Predicted", "model": ClipState, "content": {"application/json": {"example": _PREDICTED}}},
@@ -62,24 +64,24 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": ClipState,
         "content": {"application/json": {"example": {"clip_id": _ID, "state": "queued"}}},
     },
-    400: _refusal("A parameter or the JSON does not hold", _problem(400, "bad-request", "wait does not hold: at most 30.")),
-    401: _refusal("The key is missing, wrong or revoked", _problem(401, "unauthorized", "X-API-Key is missing.")),
-    403: _refusal("The key serves another site", _problem(403, "forbidden", "The key serves 'el-silencio' alone.")),
-    404: _refusal("Nobody knows the clip", _problem(404, "not-found", "Nobody knows that clip.")),
-    410: _refusal("The answer has left the log", _problem(410, "gone", "Its answer has left the log; send the clip again.")),
-    413: _refusal("Too large", _problem(413, "too-large", "The body has more than 64000000 bytes.")),
-    415: _refusal("Neither sound nor JSON nor log-mels", _problem(415, "unsupported-media-type", "text/plain is not taken.")),
+    400: refusal("A parameter or the JSON does not hold", problem(400, "bad-request", "wait does not hold: at most 30.")),
+    401: refusal("The key is missing, wrong or revoked", problem(401, "unauthorized", "X-API-Key is missing.")),
+    403: refusal("The key serves another site", problem(403, "forbidden", "The key serves 'el-silencio' alone.")),
+    404: refusal("Nobody knows the clip", problem(404, "not-found", "Nobody knows that clip.")),
+    410: refusal("The answer has left the log", problem(410, "gone", "Its answer has left the log; send the clip again.")),
+    413: refusal("Too large", problem(413, "too-large", "The body has more than 64000000 bytes.")),
+    415: refusal("Neither sound nor JSON nor log-mels", problem(415, "unsupported-media-type", "text/plain is not taken.")),
     422: {
         "description": "The clip will never be answered: dead after it was queued, or refused at the door",
         "model": ClipState,
         "content": {
             "application/json": {"example": _DEAD},
-            MEDIA_TYPE: {"example": _problem(422, "not-audio", "The bytes are not OGG, WAV, FLAC or MP3 sound; send one of these.")},
+            MEDIA_TYPE: {"example": problem(422, "not-audio", "The bytes are not OGG, WAV, FLAC or MP3 sound; send one of these.")},
         },
     },
-    503: _refusal(
+    503: refusal(
         "Not now (Retry-After): no release for the site, a full disk, a long backlog, a broker that does not acknowledge",
-        _problem(503, "no-release", "No release is deployed for site 'el-silencio'."),
+        problem(503, "no-release", "No release is deployed for site 'el-silencio'."),
     ),
 }
 """Responses of the clip routes by status."""

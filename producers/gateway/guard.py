@@ -41,7 +41,7 @@ class Guard:
     def check_disk(self) -> None:
         """Raise Problem (503, disk-full) where the data folder's disk has less free than the settings ask."""
         if why := lack_of_room(self._settings):
-            raise Problem(503, "disk-full", f"{why} Nothing was accepted. Free some space, then send the clip again.")
+            raise Problem(503, "disk-full", f"{why} Nothing was accepted. Free some space, then send it again.")
 
     def check_backlog(self, lane: str) -> None:
         """Raise Problem (503, backlog) where more clips wait in the lane than the settings allow."""

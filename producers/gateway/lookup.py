@@ -89,7 +89,7 @@ class LogReader:
                 return None
             except (KafkaError, OSError, TimeoutError) as error:
                 await self.close()
-                raise Unavailable("The log did not give the answer back; ask again in a few seconds.") from error
+                raise Unavailable("The log did not give a record back; ask again in a few seconds.") from error
             finally:
                 if self._consumer is not None:
                     self._consumer.unsubscribe()  # else it goes on fetching
@@ -122,8 +122,9 @@ class Lookup:
         site = fields.get("site")
         if "predicted" in fields:
             topic, partition, offset = fields["predicted"].rsplit(":", 2)
-            record = await self._reader.read(Place(topic=topic, partition=int(partition), offset=int(offset)))
-            found = prediction_in(list(record.headers), record.value) if record is not None else None
+            place = Place(topic=topic, partition=int(partition), offset=int(offset))
+            record = await self._reader.read(place)
+            found = prediction_in(list(record.headers), record.value, place) if record is not None else None
             if found is None or found[0] != clip_id:
                 raise Problem(410, "gone", "The clip was answered, and its answer has left the log; send the clip again.")
             return found[1]

@@ -10,8 +10,9 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 
 from producers.gateway.follow import REQUEST_MS, RETRY_S, wait_for_topics
 from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.events import Place
 from soundscape.settings import Port, Settings
-from soundscape.topics import LANES, MAX_MESSAGE_BYTES
+from soundscape.topics import FEEDBACK, LANES, MAX_MESSAGE_BYTES, TOUR_EVENTS
 from soundscape.wire import Message
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Publisher:
             try:
                 await wait_for_topics(self._settings)
                 await producer.start()
-                for topic in LANES.values():
+                for topic in (*LANES.values(), FEEDBACK, TOUR_EVENTS):
                     await producer.partitions_for(topic.name)  # else the first clip waits for it
                 self._spoilt.clear()
                 self._producer = producer
@@ -64,20 +65,21 @@ class Publisher:
                 except (TimeoutError, KafkaError, OSError):
                     log.warning("the old producer did not end in time")
 
-    async def publish(self, topic: str, message: Message) -> None:
-        """Send and wait for the acknowledgement. Raises Unavailable; Invalid (too-large)."""
+    async def publish(self, topic: str, message: Message) -> Place:
+        """Send, wait for the acknowledgement, and say where the record lies. Raises Unavailable; Invalid (too-large)."""
         producer = self._producer
         if producer is None:
-            raise Unavailable("The gateway has not reached the broker yet; send the clip again in a moment.")
+            raise Unavailable("The gateway has not reached the broker yet; send it again in a moment.")
         try:
             async with asyncio.timeout(ACKNOWLEDGED_S):
-                await producer.send_and_wait(topic, message.value, message.key, headers=message.headers)
+                sent = await producer.send_and_wait(topic, message.value, message.key, headers=message.headers)
+                return Place(topic=sent.topic, partition=sent.partition, offset=sent.offset)
         except MessageSizeTooLargeError as error:
             raise Invalid(Reason.TOO_LARGE, "With its headers the clip is too large for a message; send less sound.") from error
         except (TimeoutError, KafkaTimeoutError) as error:
-            # Sent or not, nobody knows: sent again it is the same clip.
-            raise Unavailable(f"The broker has not acknowledged the clip within {ACKNOWLEDGED_S:.0f} s; send it again.") from error
+            # Sent or not, nobody knows: sent again it keeps its identity.
+            raise Unavailable(f"The broker has not acknowledged it within {ACKNOWLEDGED_S:.0f} s; send it again.") from error
         except (KafkaError, OSError) as error:
             log.error("the producer is made anew: %r", error)
             self._spoilt.set()
-            raise Unavailable("The broker did not take the clip; send it again.") from error
+            raise Unavailable("The broker did not take it; send it again.") from error

@@ -22,11 +22,14 @@ from producers.gateway.problems import Problem
 from producers.gateway.publisher import Publisher
 from producers.gateway.services import Services
 from producers.gateway.sites import Sites
+from producers.gateway.standing import Feedback, Labels, Shadows
+from producers.gateway.touring import Tours
 from soundscape import audio
+from soundscape.events import Place
 from soundscape.isolation import ChildPool
 from soundscape.keys import KeyRing, keys_file
 from soundscape.settings import HOST, Port, Settings, get_settings
-from soundscape.topics import DEAD_LETTERS, DEPLOYMENTS, LANES, PREDICTIONS
+from soundscape.topics import DEAD_LETTERS, DEPLOYMENTS, FEEDBACK, LABELS, LANES, PREDICTIONS, SHADOW_PREDICTIONS, TOUR_EVENTS, TOURS
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +42,16 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._answers, self._sites = Answers(), Sites(settings)
+        feedback, labels, shadows, self._tours = Feedback(), Labels(), Shadows(), Tours()
         self._followers = (
             Follower(settings, PREDICTIONS, self._predicted),
             Follower(settings, DEAD_LETTERS, self._died),
+            Follower(settings, SHADOW_PREDICTIONS, shadows.apply),
             Follower(settings, DEPLOYMENTS, self._sites.apply, from_beginning=True),
+            Follower(settings, FEEDBACK, feedback.apply, from_beginning=True),
+            Follower(settings, LABELS, labels.apply, from_beginning=True),
+            Follower(settings, TOUR_EVENTS, self._tours.moved, from_beginning=True),
+            Follower(settings, TOURS, self._tours.summed, from_beginning=True),
         )
         self._publisher = Publisher(settings)
         self._guard = Guard(settings, self._followers)
@@ -57,6 +66,11 @@ class Gateway:
             guard=self._guard,
             children=self._children,
             reports=self,
+            log=self._reader,
+            feedback=feedback,
+            labels=labels,
+            shadows=shadows,
+            tours=self._tours,
         )
 
     def start(self) -> set[asyncio.Task[None]]:
@@ -74,6 +88,11 @@ class Gateway:
         soundfile.write(tone, np.zeros(audio.SAMPLE_RATE, np.float32), audio.SAMPLE_RATE, format="WAV")
         await self._children.run(audio.to_ogg, tone.getvalue())
 
+    def release(self) -> None:
+        """Let everybody go who waits for an answer or watches a tour."""
+        self._answers.release()
+        self._tours.release()
+
     async def close(self) -> None:
         """End what was started."""
         await self._reader.close()
@@ -81,7 +100,8 @@ class Gateway:
         self._children.close()
 
     def _predicted(self, record: Any) -> None:
-        if (found := prediction_in(list(record.headers), record.value)) is not None:
+        place = Place(topic=record.topic, partition=record.partition, offset=record.offset)
+        if (found := prediction_in(list(record.headers), record.value, place)) is not None:
             self._answers.arrived(*found)
 
     def _died(self, record: Any) -> None:
@@ -109,6 +129,11 @@ class Gateway:
             why = why or problem.detail
         return {"ready": not why, "why": why}
 
+    def require(self, topic: str) -> None:
+        """Raise Problem (503, starting) while the topic has not been read to its end once."""
+        if any(follower.topic.name == topic and not follower.ready.is_set() for follower in self._followers):
+            raise Problem(503, "starting", f"The gateway is reading {topic} still; ask again in a moment.")
+
 
 class _Server(uvicorn.Server):
     @contextmanager
@@ -135,7 +160,7 @@ async def run(settings: Settings) -> int:
 
     def stop() -> None:
         server.should_exit = True
-        gateway.services.answers.release()
+        gateway.release()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)

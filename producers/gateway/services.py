@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from producers.gateway.answers import Answers, Known
 from producers.gateway.intake import Children
+from producers.gateway.shelf import Locks, Reads
 from producers.gateway.sites import Sites
+from producers.gateway.standing import Feedback, Labels, Shadows
+from producers.gateway.touring import Tours
+from soundscape.events import Place
 from soundscape.keys import KeyRing
 from soundscape.wire import Message
 
@@ -15,8 +19,8 @@ from soundscape.wire import Message
 class Publishes(Protocol):
     """Sends a record and waits for its acknowledgement."""
 
-    async def publish(self, topic: str, message: Message) -> None:
-        """Raises Unavailable, Invalid."""
+    async def publish(self, topic: str, message: Message) -> Place:
+        """Where it lies. Raises Unavailable, Invalid."""
 
 
 class Finds(Protocol):
@@ -45,6 +49,9 @@ class Reports(Protocol):
     def readiness(self) -> dict[str, Any]:
         """`{"ready", "why"}`."""
 
+    def require(self, topic: str) -> None:
+        """Raises Problem (503) while the topic has not been read to its end once: what is known of it may be old."""
+
 
 @dataclass(frozen=True)
 class Services:
@@ -58,3 +65,9 @@ class Services:
     guard: Guards
     children: Children
     reports: Reports
+    log: Reads
+    feedback: Feedback = field(default_factory=Feedback)
+    labels: Labels = field(default_factory=Labels)
+    shadows: Shadows = field(default_factory=Shadows)
+    tours: Tours = field(default_factory=Tours)
+    locks: Locks = field(default_factory=Locks)

@@ -17,11 +17,17 @@ from soundscape.wire import decode
 log = logging.getLogger(__name__)
 
 
+OTHERS = 4
+"""Releases beside the champions that are kept at hand: a candidate's, and those that answered lately."""
+
+
 class Sites:
     """The champions in force; fed by a Follower of `deployments` from its beginning."""
 
     def __init__(self, settings: Settings) -> None:
         self._releases = settings.releases
+        self._others: dict[str, LoadedRelease] = {}
+        """By digest, the latest last."""
         self._sites: dict[str, tuple[SiteDeployed, LoadedRelease | Invalid]] = {}
 
     async def apply(self, record: Any) -> None:
@@ -62,3 +68,17 @@ class Sites:
         if isinstance(loaded, Invalid):
             raise loaded
         return loaded.release
+
+    async def named(self, site: str, name: str, digest: str) -> LoadedRelease | None:
+        """The release that answered a clip of the site, whichever it was; None if it is not here any more, or was changed."""
+        champion = self._sites[site][1] if site in self._sites else None
+        if isinstance(champion, LoadedRelease) and champion.digest == digest:
+            return champion
+        if digest not in self._others:
+            try:
+                self._others[digest] = await asyncio.to_thread(load_release, self._releases / name, digest)
+            except (Invalid, OSError):
+                return None
+            while len(self._others) > OTHERS:
+                del self._others[next(iter(self._others))]
+        return self._others[digest]

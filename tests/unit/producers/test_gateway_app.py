@@ -33,6 +33,7 @@ from soundscape.taxonomy import Species
 from soundscape.wire import Message, dead_letter, decode, encode
 
 LABELS = tuple(f"species{n:02d}" for n in range(12))
+AT = Place(topic="predictions", partition=0, offset=0)
 CLIP = encode_ogg((np.random.default_rng(5).standard_normal(5 * SAMPLE_RATE) * 0.1).astype(np.float32))
 OGG = {"Content-Type": "audio/ogg"}
 
@@ -49,11 +50,18 @@ class World:
         self.failure: Exception | None = None
         self.lost: Exception | None = None
 
-    async def publish(self, topic: str, message: Message) -> None:
+    async def publish(self, topic: str, message: Message) -> Place:
         if self.failure:
             raise self.failure
         self.sent.append((topic, message))
         self.reply(decode(ClipRecorded, message.headers, message.value))
+        return Place(topic=topic, partition=0, offset=len(self.sent) - 1)
+
+    async def read(self, place: Place) -> Any | None:
+        return None
+
+    def require(self, topic: str) -> None:
+        """Everything has been read."""
 
     async def find(self, clip_id: str) -> Known | None:
         if self.lost:
@@ -76,7 +84,7 @@ class World:
         return {"ready": True, "why": ""}
 
     def predicts(self, clip: ClipRecorded) -> None:
-        found = prediction_in(*_record(analysed(clip)))
+        found = prediction_in(*_record(analysed(clip)), AT)
         assert found is not None
         self.answers.arrived(*found)
 
@@ -177,6 +185,7 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
         guard=world,
         children=world,
         reports=world,
+        log=world,
     )
     transport = httpx.ASGITransport(create_app(services), raise_app_exceptions=False)
     headers = {"X-API-Key": create_key(world.settings, "ana")}
@@ -236,7 +245,7 @@ async def test_a_clip_already_answered_is_not_published_again(world: World, clie
 async def test_a_clip_answered_before_a_restart_is_answered_from_the_log(world: World, client: httpx.AsyncClient) -> None:
     clip_id = identity("el-silencio", "ana", None, sha256(CLIP))
     clip = recorded(Prepared(CLIP, "audio/ogg", 5.0), clip_id, sha256(CLIP), "el-silencio", "ana", Told(), None)
-    world.older[clip_id] = Known("predicted", "el-silencio", *_record(analysed(clip)))
+    world.older[clip_id] = Known("predicted", "el-silencio", *_record(analysed(clip)), AT)
     assert (await client.get(f"/v1/clips/{clip_id}")).status_code == 200
     world.older.clear()  # read once, remembered
     assert (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 200
@@ -255,13 +264,13 @@ async def test_a_dead_clip_says_why_and_is_queued_again(world: World, client: ht
 
 
 async def test_a_tour_is_the_stream_and_json_says_what_a_query_says(world: World, client: httpx.AsyncClient) -> None:
-    fields: dict[str, str | float] = {"tour_id": "dawn", "latitude": 6.76, "longitude": -74.21, "lang": "es"}
+    fields: dict[str, str | float] = {"tour_id": "dawn", "latitude": 6.76, "longitude": -74.21, "lang": "es", "client": "mobile"}
     fields["recorded_at"] = "2026-11-24T06:30:00-05:00"
     by_query = await client.post("/v1/clips", params=fields, content=CLIP, headers=OGG)
     by_json = await client.post("/v1/clips", json={"audio": base64.b64encode(CLIP).decode(), **fields})
     assert by_query.json() == by_json.json()
     clip = decode(ClipRecorded, world.sent[0][1].headers, world.sent[0][1].value)
-    assert (clip.stream, clip.tour_id, clip.lang, clip.latitude) == ("dawn", "dawn", "es", 6.76)
+    assert (clip.stream, clip.tour_id, clip.lang, clip.latitude, clip.client) == ("dawn", "dawn", "es", 6.76, "mobile")
     assert clip.recorded_at == datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
 
 
@@ -276,6 +285,7 @@ async def test_a_tour_is_the_stream_and_json_says_what_a_query_says(world: World
         ("tour_id=a/b", "tour_id"),
         ("tourid=a", "tourid"),
         ("scores=some", "scores"),
+        ("client=bird", "client"),
     ],
 )
 async def test_a_parameter_that_does_not_hold_is_named(world: World, client: httpx.AsyncClient, query: str, says: str) -> None:
