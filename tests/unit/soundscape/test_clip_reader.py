@@ -125,10 +125,11 @@ def test_the_record_is_gone(broker: Broker, reader: ClipReader, first: int, end:
 
 @pytest.mark.parametrize("beyond", [9, None], ids=["the next record comes instead", "a gap up to the end"])
 def test_retention_takes_it_while_it_is_read(broker: Broker, reader: ClipReader, beyond: int | None) -> None:
+    again = clip(b"OggS sound")
     if beyond is not None:
-        broker.put(beyond, clip(b"OggS next"))
+        broker.put(beyond, again)
     broker.end = 10
-    assert reader.read(PLACE, uuid4()) is None
+    assert reader.read(PLACE, again.clip_id) is None, "what lies at another place is not what was asked for"
 
 
 @pytest.mark.parametrize("changes", [{"topic": "labels"}, {"topic": "no-topic"}, {"partition": 16}])

@@ -51,12 +51,14 @@ class Desk:
         self.clips: dict[str, ClipRecorded] = {}
         self.answers: dict[str, ClipAnalysed] = {}
         self.said: list[Message] = []
+        self.reads = 0
         self.away, self.asked = False, asyncio.Event()
         self.while_cutting: Callable[[], None] = lambda: None
         self.chooser = Chooser(self.settings, self.samples, self.denied, cast(ChildPool, self), self.publish)
         self.chooser._reader = cast(ClipReader, SimpleNamespace(read=self.read, answer=self.answer))
 
     def read(self, place: Place, clip_id: UUID) -> ClipRecorded | None:
+        self.reads += 1
         return self.clips.get(str(clip_id))
 
     def answer(self, place: Place, clip_id: UUID) -> ClipAnalysed | None:
@@ -253,7 +255,7 @@ async def test_a_denied_clip_is_never_sampled(tmp_path: Path) -> None:
     desk, before = Desk(tmp_path, sample_rate=1.0), withheld("random", "denied")
     answer = desk.answered(ogg(), 0.0)
     desk.denied.apply(voice(answer))
-    assert await desk.take(answer) == []
+    assert await desk.take(answer) == [] and desk.reads == 0, "its sound is not even fetched"
     late = desk.answered(ogg(), 0.0, stream="tour-2")
     desk.while_cutting = lambda: desk.denied.apply(voice(late))
     assert await desk.take(late) == []
@@ -439,12 +441,19 @@ def record(topic: str, event: Event) -> Any:
     return SimpleNamespace(topic=topic, partition=0, offset=0, key=sent.key, headers=sent.headers, value=sent.value)
 
 
+@pytest.mark.parametrize("last", ["_samples_read", "_labels_read", "_warm"])
 async def test_no_clip_is_judged_before_samples_and_labels_are_read(
-    sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     """It waits, its age shows against what its sound has left, and it waits out a broker that is away."""
     desk = Desk(tmp_path, sample_rate=1.0)
-    sampler._chooser = desk.chooser
+    sampler._chooser, judge, judged = desk.chooser, desk.chooser.reasons, list[Place]()
+
+    async def noted(place: Place, event: Any) -> Any:
+        judged.append(place)
+        return await judge(place, event)
+
+    monkeypatch.setattr(desk.chooser, "reasons", noted)
     monkeypatch.setattr("stream_processors.sample_process.RETRY_S", (0.0,))
     answer = desk.answered(ogg(), 0.0)
     old = answer.model_copy(update={"stages": answer.stages.model_copy(update={"predicted": NOW - timedelta(days=3)})})
@@ -455,9 +464,12 @@ async def test_no_clip_is_judged_before_samples_and_labels_are_read(
     assert SAMPLE_LAG.labels("clips")._value.get() >= 3 * 24 * 3600 > SAMPLE_LAG.labels("recordings")._value.get()
     assert SAMPLE_LAG_SHARE.labels("clips")._value.get() == pytest.approx(0.1, abs=0.001)
     assert not sampler.waiting() and not handled.done()
-    for gate in ("_samples_read", "_labels_read", "_warm"):
-        assert any(sampler.not_yet().values()) and not sampler.waiting()
+    for gate in sorted({"_samples_read", "_labels_read", "_warm"} - {last}):
         getattr(sampler, gate).set()
+    for _ in range(20):  # turns of the loop: more than it takes to begin
+        await asyncio.sleep(0)
+    assert sum(sampler.not_yet().values()) == 1 and not judged
+    getattr(sampler, last).set()
     async with asyncio.timeout(10):
         await desk.asked.wait()
         assert sampler.waiting() == "no broker"
