@@ -20,10 +20,10 @@ demo: setup ## The whole story on this machine; DATA=FOLDER for your own recordi
 	@$(BIN)/soundscape demo $(if $(DATA),--data "$(DATA)")
 
 test: setup ## The tests that need no GPU, no network and no recordings; under 10 minutes
-	$(PYTEST) -m "not slow and not gpu and not network and not recordings" $(ARGS)
+	$(PYTEST) -m "not slow and not gpu and not network and not recordings and not browser" $(ARGS)
 
 test-all: setup ## Every test that this machine can run, the slow ones too
-	$(PYTEST) -m "not gpu and not network and not recordings" $(ARGS)
+	$(PYTEST) -m "not gpu and not network and not recordings and not browser" $(ARGS)
 
 check: setup ## Lint and types
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ CURES = {
     "recordings": "SOUNDSCAPE_RECORDINGS=FOLDER .venv/bin/python -m pytest -m recordings",
     "network": ".venv/bin/python -m pytest -m network",
     "gpu": ".venv/bin/python -m pytest -m gpu",
+    "browser": "apt-get install chromium chromium-driver; .venv/bin/python -m pytest -m browser",
     "slow": "make test-all",
 }
 """How to run the tests of a marker."""
