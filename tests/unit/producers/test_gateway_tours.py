@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi.sse import format_sse_event
 
 from producers.gateway import touring
 from producers.gateway.guard import Guard
@@ -254,11 +255,11 @@ async def test_a_tour_just_started_is_watched_before_it_has_a_clip(world: Any, q
 async def test_a_connection_ends_with_the_process_with_its_key_and_leaves_nothing(
     world: Any, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, said = asyncio.Semaphore(0), touring.format_sse_event
+    told = asyncio.Semaphore(0)
 
     def telling(**fields: Any) -> bytes:
         told.release()
-        return said(**fields)
+        return format_sse_event(**fields)
 
     monkeypatch.setattr(touring, "format_sse_event", telling)
     guide = await world.client("ana")
