@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def evaluate(release: str, data: Path, as_json: bool, no_report: bool, windows: 
     if as_json:
         click.echo(json.dumps(result.numbers))
         return
-    show(result, Console())
+    show(result, Console(width=None if sys.stdout.isatty() else 130))
     if not no_report:
         click.echo(page)
 

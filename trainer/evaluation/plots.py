@@ -15,14 +15,14 @@ BEDS = {"still air": INK, "rain": BLUE, "wind": SOFT, "stream": GREEN, "insects"
 def slices_plot(parts: Mapping[str, Any]) -> str:
     """Macro mAP of each slice with its interval, family by family; small ones hollow."""
     shown = [one for one in parts.values() if one["mean_ap"] is not None]
-    figure, axes = _figure(6.4, 0.9 + 0.3 * max(1, len(shown)))
+    figure, axes = _figure(9.2, 0.7 + 0.27 * max(1, len(shown)))
     for n, one in enumerate(reversed(shown)):
         colour = SOFT if one["small"] else TAXA.get(one["name"], GREEN)
         if one["mean_ap_interval"]:
-            axes.plot(one["mean_ap_interval"], [n, n], color=colour, lw=2.2, alpha=0.45, solid_capstyle="round")
-        axes.plot(one["mean_ap"], n, "o", ms=7, color=colour, mfc="white" if one["small"] else colour, mew=1.6)
+            axes.plot(one["mean_ap_interval"], [n, n], color=colour, lw=2.2, alpha=0.45, solid_capstyle="round", clip_on=False)
+        axes.plot(one["mean_ap"], n, "o", ms=7, color=colour, mfc="white" if one["small"] else colour, mew=1.6, clip_on=False, zorder=3)
         axes.text(1.03, n, f"{one['mean_ap']:.2f}", va="center", fontsize=9, color=INK)
-        axes.text(1.13, n, f"n = {one['positives']}", va="center", fontsize=8.5, color=SOFT)
+        axes.text(1.085, n, f"n = {one['positives']}", va="center", fontsize=8.5, color=SOFT)
     axes.set_yticks(range(len(shown)), [one["name"] for one in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 1.0)
@@ -40,7 +40,7 @@ def rivals_plot(parts: Mapping[str, Any]) -> str:
         for name, one in found["rivals"].items():
             bars.append((f"{name.replace('_', ' ')}, {kind}", one["mean_ap"], one["mean_ap_interval"], "#b9c6be"))
     bars = [bar for bar in bars if bar[1] is not None]
-    figure, axes = _figure(6.4, 0.8 + 0.32 * max(1, len(bars)))
+    figure, axes = _figure(9.2, 0.7 + 0.27 * max(1, len(bars)))
     for n, (_, value, interval, colour) in enumerate(reversed(bars)):
         axes.barh(n, value, height=0.62, color=colour)
         if interval:
@@ -108,7 +108,8 @@ def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
     figure, axes = _figure(4.6, 3.8)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=(0, (2, 3)))
     axes.plot([one["said"] for one in bins], [one["true"] for one in bins], color=GREEN, lw=1.4)
-    axes.scatter([one["said"] for one in bins], [one["true"] for one in bins], s=[18 + 8 * one["n"] ** 0.4 for one in bins], color=GREEN)
+    sizes = [18 + 8 * one["n"] ** 0.4 for one in bins]
+    axes.scatter([one["said"] for one in bins], [one["true"] for one in bins], s=sizes, color=GREEN, clip_on=False)
     _unit(axes, "score that was said", "share that was true")
     return _svg(figure)
 

@@ -39,8 +39,8 @@ def html_of(result: Result, errors: Iterable[Error]) -> str:
     heard = ", ".join(f"{frozen['sounds'][kind]} {TITLES[kind].lower()} ({frozen['rows'][kind]} windows)" for kind in parts)
     sections = [_scores(kind, found) for kind, found in parts.items()]
     sections += [_rivals(parts), *(_slices(kind, found) for kind, found in parts.items()), _strain(numbers["strain"])]
-    sections += [_answers(kind, result) for kind in parts]
     sections.append(_errors(errors, {one.label: one.en for one in result.heard.material.species}))
+    sections += [_answers(kind, result) for kind in parts]
     sections += [_species(kind, found) for kind, found in parts.items()]
     css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return (

@@ -1,0 +1,81 @@
+"""`soundscape gate`: whether a release may become a candidate; every reason against it is said, and a refusal is exit code 1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from soundscape.settings import get_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trainer.gate_run import Verdict
+
+
+@click.command()
+@click.argument("release")
+@click.option("--site", help="Site whose champion it is measured against; the setting's site unless given.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False, exists=True),
+              help="What judges; the data it was trained on unless given.")  # fmt: skip
+@click.option("--champion", help="Another release to measure against.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: passed, reasons, metrics.")
+@click.pass_context
+def gate(context: click.Context, release: str, site: str | None, data: Path | None, champion: str | None, as_json: bool) -> None:
+    """Ask everything of RELEASE that a candidate must hold. Exit code 0: passed; 1: refused; 2: there was nothing to judge, or nothing to
+    judge by."""
+    from rich.console import Console
+
+    from trainer.evaluation.command import progress_on
+    from trainer.gate_record import champion_of, queue_retraining, record, say_steps, state_of
+    from trainer.gate_run import judge
+
+    settings, aside = get_settings(), Console(stderr=True)
+    site = site or settings.site
+    for name in (site, release):
+        _require_name(name)
+    state = state_of(settings, site)
+    against = champion_of(settings, state, champion, aside.print)
+    with progress_on(aside) as progress:
+        verdict = judge(settings, release, data, against, aside.print, progress)
+    record(settings, site, release, verdict)
+    queued = queue_retraining(settings, site, release, verdict)
+    say_steps(settings, site, state.generation if state else 0, release, verdict, queued, aside.print)
+    if as_json:
+        click.echo(json.dumps(verdict.plain()))
+    else:
+        _show(release, verdict, queued, Console(width=None if sys.stdout.isatty() else 130))
+    if not verdict.passed:
+        context.exit(1)
+
+
+def _require_name(name: str) -> None:
+    """Raise Invalid unless it can be a file's name."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from soundscape.errors import Invalid, Reason
+    from soundscape.event import Name
+
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        raise Invalid(Reason.BAD_REQUEST, f"{name!r} is no name of a site or a release.") from error
+
+
+def _show(release: str, verdict: Verdict, queued: bool, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("asked", "", "answer", title=f"The gate: {release}")
+    for one in verdict.checks:
+        table.add_row(one.name, "[green]holds[/]" if one.passed else "[red]refused[/]", Text(one.says))
+    console.print(table)
+    if verdict.metrics.get("labels_lost"):
+        console.print(f"Labels that the champion knows and it does not: {', '.join(verdict.metrics['labels_lost'])}.", highlight=False)
+    console.print("It may become a candidate." if verdict.passed else f"Refused for {len(verdict.reasons)} reasons.")
+    if queued:
+        console.print("One retraining of the site is queued.")
