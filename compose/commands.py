@@ -33,7 +33,8 @@ def up(context: click.Context, names: tuple[str, ...], timeout: float) -> None:
     if late:
         click.echo(f"Not healthy after {timeout:.0f} s: {', '.join(late)}. See: soundscape logs {late[0]}", err=True)
         context.exit(1)
-    click.echo(f"The stack is up ({time.monotonic() - began:.0f} s).")
+    what = f"Up: {', '.join(names)}" if names else "The stack is up"
+    click.echo(f"{what} ({time.monotonic() - began:.0f} s).")
 
 
 @click.command()
