@@ -164,7 +164,7 @@ class Rows:
         before = head["clips"].get(clip)
         if before is not None and Clip(*before).offset > offset:
             return
-        kept = Clip(offset, round(moment.timestamp(), 3), len(event.windows), event.release, event.latitude, event.longitude)
+        kept = Clip(offset, moment.timestamp(), len(event.windows), event.release, event.latitude, event.longitude)
         self._put(tour, HEAD, {**head, "shown": True, "clips": {**head["clips"], clip: list(kept)}})
         self._hear(tour, clip, offset, event.detections)
         for other in elsewhere:
@@ -222,7 +222,7 @@ class Rows:
             offset, expert, clip, event.by, event.verdict, _names(event.labels),
             [] if isinstance(event, ClipLabelled) else _names(event.heard),
             event.start_s if isinstance(event, ClipLabelled) else 0.0, event.end_s if isinstance(event, ClipLabelled) else 0.0,
-            round((recorded or given).timestamp(), 3),
+            (recorded or given).timestamp(),
         )  # fmt: skip
         head = self._head(tour, event.site, event.stream, given, float("inf"), 0.0)
         if _newer(head["said"].get(name), list(said)):
@@ -237,7 +237,7 @@ class Rows:
         head = self._head(event.tour_id, event.site, event.tour_id, event.at, published, since)
         before = head["moves"].get(event.what)
         if before is None or Move(*before).offset <= offset:
-            move = Move(offset, round(event.at.timestamp(), 3), event.by, event.rating, event.note)
+            move = Move(offset, event.at.timestamp(), event.by, event.rating, event.note)
             moves = {**head["moves"], event.what: list(move)}
             self._put(event.tour_id, HEAD, {**head, "shown": head["shown"] or not ending, "moves": moves})
 
