@@ -14,7 +14,7 @@ TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 16000)
 
 
 DARKEST = 0.2
-"""Feature value that is drawn black: 64 dB under the window's peak, below every microphone's noise, so that the colours go to what is heard."""
+"""Feature value that is drawn black: 64 dB under the window's peak, so that the colours go to what is heard."""
 
 
 class Drawn(NamedTuple):

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 REFRESH_S = 60.0
 """Seconds between two looks at the deployments."""
 RETRY_S = 2.0
-"""The same while they could not be read."""
+"""At least so many, while they could not be read or somebody waits for a site."""
 SHOWN = 20
 """Species that a search returns at most."""
 
@@ -75,10 +75,13 @@ class SiteSpecies:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lists: dict[str, tuple[ReleaseRef, SpeciesList]] = {}
+        self._asked = threading.Event()
+        """Set when somebody asked for a site that is not known: it may have been deployed just now."""
 
     def of(self, site: str) -> SpeciesList:
         """The list of a site. Raises Unavailable where it has no release yet."""
         if site not in self._lists:
+            self._asked.set()
             raise Unavailable(f"Site {site!r} has no release whose species could be named; `soundscape deploy` gives it one.")
         return self._lists[site][1]
 
@@ -108,7 +111,9 @@ class SiteSpecies:
         while True:
             try:
                 self.refresh()
-                time.sleep(REFRESH_S)
             except Unavailable as error:
                 log.warning("%s", error)
-                time.sleep(RETRY_S)
+                self._asked.set()
+            time.sleep(RETRY_S)
+            self._asked.wait(REFRESH_S)
+            self._asked.clear()

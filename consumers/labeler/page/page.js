@@ -37,7 +37,7 @@ const TEXTS = {
     confirmed: "Respuesta del modelo aceptada.", left: (n) => n > 1 ? `Faltan ${n} ventanas por responder.` : "Falta una ventana por responder.",
     first: "Elija antes una especie, Desconocido o Nada.", taken: "Recibido.", undone: "Deshecho.", noUndo: "No hay nada que deshacer.", deleted: "El sonido fue borrado.",
     withdrawn: "Retirada; puede responder otra vez.", noHear: "El sonido no se puede reproducir aquí.", offline: "El servicio no responde; inténtelo en un momento.", spect: (a, b) => `Espectrograma de ${a} a ${b} segundos`,
-    progress: (p) => `${p.yours.random + p.yours.value} suyas · ${p.waiting} pendientes · ${p.settled} de ${p.samples} resueltas`,
+    progress: (p) => `Suyas: ${p.yours.random + p.yours.value} · Pendientes: ${p.waiting} · Resueltas: ${p.settled} de ${p.samples}`,
     reasons: { random: "está en la muestra aleatoria", flagged: "un guía la marcó", disagreement: "los modelos no coincidieron", rare: "una especie rara", uncertain: "el modelo dudó" },
     keys: [["Espacio", "Reproducir o pausar"], ["← →", "Ventana anterior o siguiente"], ["/", "Buscar una especie; ↑ ↓ y ↵ eligen"], ["1 – 9", "Una de las especies recientes"], ["U", "Desconocido"], ["N", "Nada"],
       ["S", "Voz humana: borrar (pregunta otra vez)"], ["⌫", "Quitar la última especie"], ["↵", "Enviar; luego, siguiente"], ["B", "Aceptar la respuesta del modelo en las demás"], ["Z", "Deshacer"], ["?", "Estos atajos"]],
