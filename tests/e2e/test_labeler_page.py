@@ -150,7 +150,8 @@ class Site:
         said = {
             "clip_id": event.clip_id, "stream": stream, "site": self.name, "reason": reason, "probability": 1.0,
             "topic": answer.place.topic, "partition": answer.place.partition, "offset": answer.place.offset,
-            "end_s": 5.0 * len(hertz), "recorder": "Quebrada Norte", "release": answer.release, "answer_place": self._place(answer), "sampled_at": datetime.now(UTC), "audio": body,
+            "end_s": 5.0 * len(hertz), "recorder": "Quebrada Norte", "release": answer.release, "answer_place": self._place(answer),
+            "sampled_at": datetime.now(UTC), "audio": body,
         }  # fmt: skip
         self.log.put(SAMPLES.name, encode(ClipSampled.model_validate(said)))
         return str(event.clip_id)
