@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from compose.demo_story import everything
+from compose.demo_story import StepFailed, everything
 from compose.story_log import events, require, until
 from compose.story_people import Guide, Labeler, Sent, truths
-from compose.story_tale import SITE, Tale, all_of, answered, rotate
+from compose.story_tale import SITE, Tale, all_of, answered, as_json, rotate
+from soundscape.canary import unit
 from soundscape.deployments import read_states
 from soundscape.events import ClipLabelled, ClipSampled, DeploymentStepped, FeedbackGiven, TourMoved, TourSummed
 from soundscape.release import RELEASE_FILE
@@ -26,14 +26,13 @@ TRAINING, RETRAINING = 1.0, 0.7
 MODEL = "small"
 FIRST_CLIPS, SHADOW_CLIPS, BATCH, MOST_CANARY = 150, 40, 60, 460
 """Clips of the tours before there is a candidate; in the shadow; at a time on the canary; and there at most."""
-SHARE = 0.6
-TOURS_AT_ONCE = 6
+TOURS_AT_ONCE = 8
 
 
 def stack(tale: Tale) -> dict[str, Any]:
     """The stack is up."""
     tale.story.run("up", shown=lambda line: " is healthy" in line)
-    rows = json.loads(tale.story.run("status", "--json")[-1])
+    rows = as_json(tale.story.run("status", "--json"))
     require(all(row["healthy"] for row in rows), "A process is not healthy.")
     return {"processes": [row["name"] for row in rows]}
 
@@ -142,7 +141,7 @@ def gate(tale: Tale) -> dict[str, Any]:
     require(said["passed"], f"The gate refused {tale.candidate}: {said['reasons']}")
     rotated = rotate(tale.settings, tale.candidate)
     code, lines, _ = tale.story.ask("gate", rotated, "--site", SITE, "--data", str(tale.other), "--json")
-    refused = json.loads(lines[-1])
+    refused = as_json(lines)
     require(code == 1 and not refused["passed"] and refused["reasons"], f"The gate let {rotated} past.")
     return {"release": tale.candidate, "passed": True, "refused": rotated, "reasons": refused["reasons"][:3]}
 
@@ -159,7 +158,12 @@ def shadow(tale: Tale) -> dict[str, Any]:
 
 def canary(tale: Tale) -> dict[str, Any]:
     """The candidate answers a share of the tours, until its trial lacks nothing."""
-    tale.story.run("canary", f"{SHARE}", "--site", SITE)
+    candidate_ref = read_states(tale.settings)[SITE].candidate
+    if candidate_ref is None:
+        raise StepFailed("The candidate is gone.")
+    stands = sorted(unit(name, candidate_ref.digest) for name in tale.tour_names)
+    share = (stands[TOURS_AT_ONCE // 2 - 1] + stands[TOURS_AT_ONCE // 2]) / 2  # half of so few tours; of many it would be a half
+    tale.story.run("canary", f"{share:.6f}", "--site", SITE)
     sent: list[Sent] = []
     while (missing := tale.command("trial", "--site", SITE)["missing"]) and len(sent) < MOST_CANARY:
         tale.story.say(f"[dim]Missing: {'; '.join(missing)}[/]")
@@ -168,7 +172,7 @@ def canary(tale: Tale) -> dict[str, Any]:
     by_tour = {name: {one.release for one in sent if one.stream == name} for name in tale.tour_names}
     require(all(len(releases) == 1 for releases in by_tour.values()), "A tour heard two releases.")
     require(len({next(iter(one)) for one in by_tour.values()}) == 2, "The share of the tours is all or none.")
-    return {"clips": len(sent), "tours": {name: next(iter(releases)) for name, releases in by_tour.items()}}
+    return {"share": share, "clips": len(sent), "tours": {name: next(iter(releases)) for name, releases in by_tour.items()}}
 
 
 def promotion(tale: Tale) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compose.demo_story import Story
+from compose.demo_story import StepFailed, Story
 from compose.story_log import events
 from compose.story_people import Guide, Labeler, Sent, Truth
 from soundscape.events import ClipAnalysed
@@ -63,8 +64,16 @@ class Tale:
 
     def command(self, *arguments: str) -> dict[str, Any]:
         """What a command says as JSON. Raises StepFailed."""
-        said: dict[str, Any] = json.loads(self.story.run(*arguments, "--json")[-1])
+        said: dict[str, Any] = as_json(self.story.run(*arguments, "--json"))
         return said
+
+
+def as_json(lines: list[str]) -> Any:
+    """The JSON that a command ends with, on one line or on several. Raises StepFailed where there is none."""
+    for first in (n for n, line in enumerate(lines) if line[:1] in ("{", "[")):
+        with suppress(json.JSONDecodeError):
+            return json.loads("\n".join(lines[first:]))
+    raise StepFailed(f"A command ended without JSON: {lines[-1:]}")
 
 
 def answered(tale: Tale, topic: Any, sent: list[Sent]) -> dict[str, ClipAnalysed]:
