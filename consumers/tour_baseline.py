@@ -53,6 +53,8 @@ def read_baseline(path: Path) -> list[Before]:
             raise _invalid(f"{path} has no column {missing[0]!r}; it needs {', '.join(COLUMNS)}")
         tours: dict[str, Before] = {}
         for row in reader:
+            if None in row:  # a comma too many, as in 1,5 minutes
+                raise _invalid(f"{path} line {reader.line_num} has more values than there are columns")
             tour = Before.model_validate(row)
             if tour.tour in tours:
                 raise _invalid(f"{path} line {reader.line_num}: tour {tour.tour!r} stands twice")
