@@ -91,6 +91,8 @@ class Release(BaseModel):
             raise _invalid(self.name, "its labels are not the union of its members' labels in string order")
         if unknown := sorted(self.thresholds.keys() - set(union)):
             raise _invalid(self.name, f"it has thresholds for unknown labels ({', '.join(unknown[:3])})")
+        if unknown := sorted({label for told in self.sound_events.values() for label in told} - set(union)):
+            raise _invalid(self.name, f"its sound events are told by unknown labels ({', '.join(unknown[:3])})")
 
 
 class LoadedRelease:
