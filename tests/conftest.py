@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from soundscape.testing import Stack, running_stack
 from soundscape.testing_log import Log
@@ -20,6 +21,11 @@ CURES = {
 }
 """How to run the tests of a marker."""
 LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+hypothesis_settings.register_profile("untimed", deadline=None)
+"""No test asserts a time: not that of an example on a busy machine either."""
+hypothesis_settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -47,8 +47,9 @@ def post(stack: Stack, key: str, streams: int, clips: int, **more: str) -> list[
     def send(n: int) -> dict[str, Any]:
         tour, client = f"{more.get('name', 'tour')}-{n % streams}", ("guide", "power", "mobile")[n % 3]
         moment = f"2026-11-25T06:{n // 60:02d}:{n % 60:02d}Z"
-        asked = {"site": SITE, "tour_id": tour, "wait": 30, "recorded_at": moment, "client": client}
-        answer = stack.post(bodies[n % len(bodies)], headers={"X-API-Key": key}, **asked)
+        answer = stack.post(
+            bodies[n % len(bodies)], headers={"X-API-Key": key}, site=SITE, tour_id=tour, wait=30, recorded_at=moment, client=client
+        )
         assert answer.status_code == 200, answer.text
         said: dict[str, Any] = answer.json()
         return said

@@ -86,7 +86,7 @@ def verdict(n: int, release: ReleaseRef, said: str) -> FeedbackGiven:
     """A guide's word on clip `n`."""
     place = Place(topic="clips", partition=0, offset=n)
     return FeedbackGiven(
-        feedback_id=f"f{n}", clip_id=clip_of(n), stream="s", site="here", verdict=said, release=release.name,  # type: ignore[arg-type]
+        feedback_id=f"f{n}", clip_id=clip_of(n), stream="s", site="here", verdict=said, release=release.name,
         clip_place=place, answer_place=place, by="ana", given_at=NOW,
     )  # fmt: skip
 
