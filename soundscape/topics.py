@@ -52,19 +52,19 @@ class Topic:
 CLIPS = Topic(
     "clips", events.ClipRecorded, "stream", KEYED, 30, 0.35,
     ("gateway", "simulate", "deployer", "deadletters"),
-    ("analyse-live", "shadow", "board", "sample", "labeler", "audit", "replay", "explain"),
+    ("analyse-live", "shadow", "board", "sample", "audit", "replay", "explain"),
     "The live lane: five seconds from somebody who waits.", durable=True,
 )  # fmt: skip
 RECORDINGS = Topic(
     "recordings", events.MinuteRecorded, "clip id", KEYED, 3, 0.30,
     ("watcher", "gateway", "simulate", "deployer", "deadletters", "bench"),
-    ("analyse-bulk", "board", "sample", "labeler", "audit", "replay", "explain"),
+    ("analyse-bulk", "board", "sample", "audit", "replay", "explain"),
     "The bulk lane: recorders' minutes, and uploads of more than 15 s.",
 )  # fmt: skip
 PREDICTIONS = Topic(
     "predictions", events.ClipAnalysed, "stream", KEYED, 400, 0.20,
     ("analyse-live", "analyse-bulk"),
-    ("gateway", "board", "results", "tours", "sample", "archive", "quality", "deployer", "audit", "replay", "explain"),
+    ("gateway", "board", "results", "tours", "sample", "labeler", "archive", "quality", "deployer", "audit", "replay", "explain"),
     "What a release heard in a clip; the latest of a clip is its answer.",
 )  # fmt: skip
 SHADOW_PREDICTIONS = Topic(
@@ -83,7 +83,7 @@ SAMPLES = Topic(
 )  # fmt: skip
 LABELS = Topic(
     "labels", events.ClipLabelled, "stream", KEYED, 4000, 0.01,
-    ("labeler",), ("labeler", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
+    ("labeler", "labels"), ("labeler", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
     "What a person said a window holds.", durable=True,
 )  # fmt: skip
 TOUR_EVENTS = Topic(
@@ -96,7 +96,7 @@ TOURS = Topic(
 )  # fmt: skip
 DEPLOYMENTS = Topic(
     "deployments", events.SiteDeployed, "site", 1, None, 0.0,
-    ("deployer",), ("deployer", "analyse-live", "analyse-bulk", "shadow", "sample", "gateway"),
+    ("deployer",), ("deployer", "analyse-live", "analyse-bulk", "shadow", "tours", "sample", "labeler", "gateway"),
     "The whole deployment state of a site; writing it is the commit.", compacted=True, durable=True,
 )  # fmt: skip
 DEPLOYMENT_LOG = Topic(
