@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -103,6 +104,7 @@ class World:
     async def publish(self, topic: str, message: Message) -> Place:
         if self.failure:
             raise self.failure
+        await asyncio.sleep(0)  # others come in between, as they do while a broker writes
         record = self.put(topic, message)
         return Place(topic=topic, partition=0, offset=record.offset)
 

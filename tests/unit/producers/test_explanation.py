@@ -78,6 +78,8 @@ async def test_the_whole_way_of_a_clip_is_told(world: Any) -> None:
         {"label": "owl", "status": "confirmed", "by_person": True, "clips": 3, "best_of_tour": True},
         {"label": "frog", "status": None, "by_person": False, "clips": 0, "best_of_tour": False},
     ]
+    other = (await ana.get(f"/v1/clips/{world.answered()}/explanation")).json()["contributed"]
+    assert [(one["label"], one["best_of_tour"]) for one in other] == [("owl", False)]
     (shadow,) = said["shadows"]
     assert (shadow["run_id"], shadow["only_here"], shadow["only_answered"]) == ("second", [], ["frog"])
     world.restart()
