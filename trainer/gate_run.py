@@ -145,7 +145,7 @@ def _learnt(material: EvaluationSet, trained: Trained) -> list[str]:
 
     A focal clip that another split gave to training is only left out of the set, for the champion too.
     """
-    soundscapes = [sound.name for sound in material.of("soundscapes") if trained.knows(sound.recording, sound.digest)]
+    soundscapes = [sound.name for sound in material.of("soundscapes") if trained.knows(sound.recording, sound.group, sound.digest)]
     return soundscapes + list(trained.held_out)
 
 

@@ -84,7 +84,7 @@ class EvaluationSet:
     def without(self, trained: Iterable[Trained]) -> EvaluationSet:
         """The same without what one of these was trained on."""
         each = tuple(trained)
-        kept = tuple(one for one in self.sounds if not any(known.knows(one.recording, one.digest) for known in each))
+        kept = tuple(one for one in self.sounds if not any(known.knows(one.recording, one.group, one.digest) for known in each))
         names = {one.name for one in kept}
         return replace(self, sounds=kept, dropped=(*self.dropped, *(one.name for one in self.sounds if one.name not in names)))
 

@@ -22,7 +22,7 @@ class Trained:
 
     prepared: store.Prepared | None = None
     recordings: frozenset[str] = frozenset()
-    """Ids of the recordings that its clips were taken from, and ids of clips of the log."""
+    """Ids of the recordings that its clips were taken from; of clips of the log their ids, and their streams' days."""
     digests: frozenset[str] = frozenset()
     """SHA-256 of the sound files, its beds among them."""
     clips: Counter[str] = field(default_factory=Counter)
@@ -30,9 +30,9 @@ class Trained:
     held_out: tuple[str, ...] = ()
     """Training clips whose stream and day belong to evaluation."""
 
-    def knows(self, recording: str, digest: str) -> bool:
-        """Whether it learnt from this recording or from these very bytes."""
-        return identity(recording) in self.recordings or digest in self.digests
+    def knows(self, recording: str, group: str, digest: str) -> bool:
+        """Whether it learnt from this recording, from this stream's day, or from these very bytes."""
+        return identity(recording) in self.recordings or group in self.recordings or digest in self.digests
 
 
 def identity(recording: str) -> str:
@@ -49,7 +49,7 @@ def trained_on(loaded: LoadedRelease, datasets: Path) -> Trained:
     learnt = prepared.of(store.TRAIN)
     return Trained(
         prepared,
-        frozenset(identity(item.recording) for item in learnt),
+        frozenset(one for item in learnt for one in (item.recording, identity(Path(item.name).stem))),
         frozenset(item.digest for item in (*learnt, *prepared.of(store.BED))),
         Counter(label for item in learnt for label in item.labels),
         _held_out(prepared, {item.name for item in learnt}),

@@ -1,0 +1,83 @@
+"""What the gate asks, question by question."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer import gate_checks
+from trainer.evaluate import Difference
+from trainer.gate_checks import Compared
+
+
+def _of(high: float, *, gated: bool = True) -> Compared:
+    return Compared("soundscapes, Aves", 40, Difference(high - 0.1, high - 0.2, high, 9), gated)
+
+
+def test_half_of_the_map_is_not_enough_and_more_is() -> None:
+    assert not gate_checks.hears_enough("soundscapes", 0.5).passed
+    assert gate_checks.hears_enough("soundscapes", 0.501).passed
+    assert not gate_checks.hears_enough("focal", None).passed
+
+
+def test_only_a_slice_that_is_surely_worse_and_large_enough_refuses() -> None:
+    assert gate_checks.none_worse([_of(0.0), _of(0.2)], "old").passed
+    assert gate_checks.none_worse([_of(-0.01, gated=False)], "old").passed
+    assert gate_checks.none_worse([Compared("x", 40, None, True)], "old").passed
+    assert gate_checks.none_worse([_of(-0.01)], None).passed
+    found = gate_checks.none_worse([_of(0.1), _of(-0.01)], "old")
+    assert not found.passed and "old" in found.says and "Aves by 0.110 (n = 40)" in found.says
+
+
+def test_labels_in_another_order_are_told_from_ears_that_hear_nothing() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.eye(5, dtype=bool)[rng.integers(0, 5, 200)]
+    right = (truth * 0.8 + rng.random(truth.shape) * 0.4).astype(np.float32)
+    assert gate_checks.labels_in_place(truth, right).passed
+    turned = gate_checks.labels_in_place(truth, np.roll(right, 1, axis=1))
+    assert not turned.passed and turned.numbers["best"] > 0.9 > 0.5 > turned.numbers["mean_ap"]
+    assert gate_checks.labels_in_place(truth, rng.random(truth.shape).astype(np.float32)).passed, "noise fits no order of the labels"
+
+
+def test_int8_may_lose_a_hundredth_on_every_kind() -> None:
+    assert gate_checks.int8_agrees({}, {"focal": 0.1}).passed
+    assert gate_checks.int8_agrees({"soundscapes": 0.8, "focal": 0.9}, {"soundscapes": 0.795, "focal": 0.95}).passed
+    assert not gate_checks.int8_agrees({"soundscapes": 0.8, "focal": 0.9}, {"soundscapes": 0.8, "focal": 0.88}).passed
+
+
+def test_parity_is_asked_where_it_can_be() -> None:
+    assert gate_checks.pytorch_agrees({"int8": {"onnx_difference": 1e-5}}).passed
+    assert not gate_checks.pytorch_agrees({"int8": {"onnx_difference": 0.1}}).passed
+    assert "not recorded" in gate_checks.pytorch_agrees({}).says
+    assert "not asked" in gate_checks.triton_agrees({"a": None}, {"a": "int8"}).says
+    assert gate_checks.triton_agrees({"a": 0.01, "b": None}, {"a": "int8", "b": "fp32"}).passed
+    refused = gate_checks.triton_agrees({"a": 0.01, "b": 0.01}, {"a": "int8", "b": "fp32"})
+    assert not refused.passed and "b by" in refused.says
+
+
+def test_size_counts_for_our_own_members() -> None:
+    assert gate_checks.fits({"own": 25_000_000}, []).passed
+    assert not gate_checks.fits({"own": 25_000_001}, []).passed
+    assert gate_checks.fits({"birdnet": 51_000_000}, ["birdnet"]).passed
+
+
+@pytest.mark.parametrize(("own", "champion", "passed"), [(60.0, None, True), (61.0, None, False), (61.0, 21.0, True), (61.0, 20.0, False)])
+def test_latency_is_sixty_or_three_times_the_champions(own: float, champion: float | None, passed: bool) -> None:
+    found = gate_checks.quick_enough(own, champion)
+    assert found.passed is passed and f"{own:.1f} ms" in found.says
+
+
+def test_material_of_the_set_that_was_learnt_refuses() -> None:
+    assert gate_checks.kept_apart([], True).passed
+    found = gate_checks.kept_apart(["a", "b", "c", "d"], True)
+    assert not found.passed and "4 sounds" in found.says and "…" in found.says
+
+
+def test_known_clips_and_silence() -> None:
+    assert gate_checks.silent_on_silence({"silence": []}).passed
+    assert not gate_checks.silent_on_silence({"silence": ["a"], "noise": []}).passed
+    assert gate_checks.steady({}, 5).passed and not gate_checks.steady({"clip": ["a"]}, 5).passed
+    assert gate_checks.knows("positive", {"1": True, "2": True, "3": False}).passed, "one call may be missed"
+    assert not gate_checks.knows("positive", {"1": True, "2": False}).passed
+    assert not gate_checks.knows("negative", {"1": False}).passed
+    assert "no known negative" in gate_checks.knows("negative", {}).says
