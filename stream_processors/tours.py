@@ -120,7 +120,12 @@ class Tours(StreamProcess):
         await asyncio.gather(self._sites.follow(), self._sweep())
 
     async def _recover(self) -> None:
-        """The table holds what its changelog says."""
+        """The table holds what its changelog says.
+
+        The flow, on for the recovery, is stopped here; Faust resumes it in a moment. It forgets what it has read when it does, and
+        between seeking to the committed offsets and that moment records were read (seen: 11 of 45 clips lost after a kill -9).
+        """
+        self.app.consumer.stop_flow()
         self._rows.index()
         for tour in self._rows.tours():
             self._count_open(tour, self._rows.of(tour).get(HEAD, {"moves": {}})["moves"].keys())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,14 +11,13 @@ from uuid import uuid4
 import pytest
 from kafka import KafkaProducer
 
-from consumers.tour_recount import differences, read_summaries
+from consumers.tour_recount import differences
 from soundscape.events import ClipAnalysed, ClipLabelled, FeedbackGiven, Place, TourMoved, TourSummed
 from soundscape.kafka import new_producer, say
-from soundscape.testing import Stack, ogg, wait_for
+from soundscape.testing import Stack, ogg
 from soundscape.testing_log import Log
+from soundscape.testing_tours import Summaries
 from soundscape.topics import FEEDBACK, LABELS, PREDICTIONS, TOUR_EVENTS
-
-Said = Callable[[Any, Any], Any]
 
 
 @pytest.fixture
@@ -29,15 +28,11 @@ def producer(stack: Stack) -> Iterator[KafkaProducer]:
     made.close()
 
 
-def until(stack: Stack, tour: str, holds: Callable[[TourSummed], bool], what: str) -> TourSummed:
-    """The tour's summary, once it is so."""
-
-    def found() -> TourSummed | None:
-        said = read_summaries(stack.settings).get(tour)
-        return said if said is not None and holds(said) else None
-
-    summed: TourSummed = wait_for(found, what)
-    return summed
+@pytest.fixture
+def summaries(stack: Stack) -> Iterator[Summaries]:
+    """What `tours` says."""
+    with Summaries(stack.settings) as read:
+        yield read
 
 
 def sent(stack: Stack, log: Log, hertz: float, **query: Any) -> ClipAnalysed:
@@ -62,16 +57,16 @@ def statuses(summed: TourSummed) -> dict[str, str]:
     return {one.label: one.status for one in summed.heard}
 
 
-def test_a_tour_is_summed_and_corrected_by_people(stack: Stack, log: Log, producer: KafkaProducer) -> None:
+def test_a_tour_is_summed_and_corrected_by_people(stack: Stack, log: Log, producer: KafkaProducer, summaries: Summaries) -> None:
     tour, start = f"dawn-{uuid4().hex[:8]}", datetime.now(UTC)
     say(producer, TOUR_EVENTS, TourMoved(tour_id=tour, site="test", what="started", by="ana", at=start))
-    assert until(stack, tour, lambda said: said.started_at == start, "the start").clips == 0
+    assert summaries.until(tour, lambda said: said.started_at == start, "the start").clips == 0
     pitches = (500.0, 2000.0, 2000.0, 8000.0)
     clips = [
         sent(stack, log, hertz, tour_id=tour, recorded_at=(start + timedelta(seconds=5 * n)).isoformat(), latitude=6.0 + n, longitude=-74.0)
         for n, hertz in enumerate(pitches)
     ]
-    summed = until(stack, tour, lambda said: said.clips == 4, "four clips")
+    summed = summaries.until(tour, lambda said: said.clips == 4, "four clips")
     assert statuses(summed) == {"mid": "confirmed", "low": "provisional", "top": "provisional"}
     assert (summed.diversity, summed.site, summed.stream, summed.by, summed.releases) == (1, "test", tour, "ana", ("tones",))
     low = next(one for one in summed.heard if one.label == "low")
@@ -79,67 +74,73 @@ def test_a_tour_is_summed_and_corrected_by_people(stack: Stack, log: Log, produc
     assert (low.names.es, low.best_clip, low.latitude) == ("tono low", clips[0].clip_id, 6.0)
 
     say(producer, FEEDBACK, feedback(clips[0], "wrong"))
-    summed = until(stack, tour, lambda said: said.feedback == 1, "the feedback")
+    summed = summaries.until(tour, lambda said: said.feedback == 1, "the feedback")
     assert (statuses(summed)["low"], "low" in summed.species) == ("rejected", False)
     say(producer, FEEDBACK, feedback(clips[3], "species", "low", number=1))
-    summed = until(stack, tour, lambda said: said.feedback == 2, "more feedback")
+    summed = summaries.until(tour, lambda said: said.feedback == 2, "more feedback")
     assert (statuses(summed)["low"], statuses(summed)["top"]) == ("confirmed", "rejected")
     expert = ClipLabelled(
         label_id=f"l-{uuid4()}", clip_id=clips[3].clip_id, stream=tour, site="test", start_s=0.0, end_s=5.0, verdict="species",
         labels=("top",), by="lena", provenance="page", labelled_at=datetime.now(UTC),
     )  # fmt: skip
     say(producer, LABELS, expert)
-    summed = until(stack, tour, lambda said: statuses(said)["top"] == "confirmed", "the labeler's word")
+    summed = summaries.until(tour, lambda said: statuses(said)["top"] == "confirmed", "the labeler's word")
     assert statuses(summed)["low"] == "rejected"
 
     say(producer, TOUR_EVENTS, TourMoved(tour_id=tour, site="test", what="ended", by="ana", rating=5, note="good", at=datetime.now(UTC)))
-    assert until(stack, tour, lambda said: said.ended_at is not None, "the end").rating == 5
+    assert summaries.until(tour, lambda said: said.ended_at is not None, "the end").rating == 5
 
 
-def test_a_persons_species_that_nothing_heard_is_named_by_the_release(stack: Stack, log: Log, producer: KafkaProducer) -> None:
+def test_a_persons_species_that_nothing_heard_is_named_by_the_release(
+    stack: Stack, log: Log, producer: KafkaProducer, summaries: Summaries
+) -> None:
     tour = f"named-{uuid4().hex[:8]}"
     clip = sent(stack, log, 500.0, tour_id=tour)
     say(producer, FEEDBACK, feedback(clip, "species", "top"))
-    summed = until(stack, tour, lambda said: said.feedback == 1, "the feedback")
+    summed = summaries.until(tour, lambda said: said.feedback == 1, "the feedback")
     (top,) = [one for one in summed.heard if one.label == "top"]
     assert top.names is not None
     assert (top.names.en, top.taxon, top.status, top.windows) == ("top tone", "Aves", "confirmed", 0)
 
 
-def test_an_answer_that_comes_again_replaces_the_one_before(stack: Stack, log: Log, producer: KafkaProducer) -> None:
+def test_an_answer_that_comes_again_replaces_the_one_before(stack: Stack, log: Log, producer: KafkaProducer, summaries: Summaries) -> None:
     tour = f"again-{uuid4().hex[:8]}"
     clip = sent(stack, log, 2000.0, tour_id=tour)
-    assert until(stack, tour, lambda said: said.clips == 1, "the clip").species == ("mid",)
+    assert summaries.until(tour, lambda said: said.clips == 1, "the clip").species == ("mid",)
     other = clip.detections[0].model_copy(update={"label": "top"})
     say(producer, PREDICTIONS, clip.model_copy(update={"release": "better", "detections": (other,)}))
-    summed = until(stack, tour, lambda said: said.releases == ("better",), "the better answer")
+    summed = summaries.until(tour, lambda said: said.releases == ("better",), "the better answer")
     assert (summed.clips, summed.species) == (1, ("top",))
 
 
-def test_a_stream_outside_tours_rolls_over_daily_and_judgements_find_the_day(stack: Stack, log: Log, producer: KafkaProducer) -> None:
+def test_a_stream_outside_tours_rolls_over_daily_and_judgements_find_the_day(
+    stack: Stack, log: Log, producer: KafkaProducer, summaries: Summaries
+) -> None:
     late = datetime.fromisoformat("2026-03-01T18:30:00-05:00")
     days = [late, late + timedelta(hours=1)]
     clips = [sent(stack, log, 2000.0, recorded_at=moment.isoformat()) for moment in days]
     stream = clips[0].stream
     for day in ("2026-03-01", "2026-03-02"):
-        summed = until(stack, f"{stream}@{day}", lambda said: said.clips == 1, f"the {day}")
+        summed = summaries.until(f"{stream}@{day}", lambda said: said.clips == 1, f"the {day}")
         assert (summed.stream, summed.species) == (stream, ("mid",))
     nothing = ClipLabelled(
         label_id=f"l-{uuid4()}", clip_id=clips[1].clip_id, stream=stream, site="test", start_s=0.0, end_s=5.0, verdict="nothing",
         by="lena", provenance="page", labelled_at=datetime.now(UTC),
     )  # fmt: skip
     say(producer, LABELS, nothing)
-    until(stack, f"{stream}@2026-03-02", lambda said: said.species == (), "the label")
-    assert read_summaries(stack.settings)[f"{stream}@2026-03-01"].species == ("mid",)
+    summaries.until(f"{stream}@2026-03-02", lambda said: said.species == (), "the label")
+    other_day = summaries.get(f"{stream}@2026-03-01")
+    assert other_day is not None
+    assert other_day.species == ("mid",)
 
 
 def test_what_does_not_decode_stops_nothing_and_the_command_finds_no_difference(
-    stack: Stack, log: Log, producer: KafkaProducer
+    stack: Stack, log: Log, producer: KafkaProducer, summaries: Summaries
 ) -> None:
     tour = f"last-{uuid4().hex[:8]}"
     producer.send(FEEDBACK.name, key=tour.encode(), value=b"{").get(timeout=30)
     sent(stack, log, 2000.0, tour_id=tour)
-    until(stack, tour, lambda said: said.clips == 1, "the clip")
+    summaries.until(tour, lambda said: said.clips == 1, "the clip")
     compared, lines = differences(stack.settings, 60.0)
     assert lines == []
     assert compared > 0

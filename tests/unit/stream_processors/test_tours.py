@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid5
 
@@ -182,7 +183,9 @@ async def test_a_tour_that_cannot_be_said_holds_up_no_other(tours: Tours, produc
     assert [one.tour_id for one in producer.tours()] == ["other"]
 
 
-async def test_a_tour_is_open_until_it_ends_also_after_a_restart(tours: Tours, producer: FakeProducer) -> None:
+async def test_a_tour_is_open_until_it_ends_also_after_a_restart(
+    tours: Tours, producer: FakeProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def open_tours() -> float:
         return float(TOURS_OPEN._value.get())
 
@@ -192,7 +195,10 @@ async def test_a_tour_is_open_until_it_ends_also_after_a_restart(tours: Tours, p
     await give(tours, moved(what="ended"))
     assert open_tours() == 1
     tours._open.clear()
+    flow: list[str] = []
+    monkeypatch.setattr(tours.app, "_consumer", SimpleNamespace(stop_flow=lambda: flow.append("stopped")))
     await tours._recover()
+    assert flow == ["stopped"], "what is read before Faust resumes the flow would be forgotten"
     assert open_tours() == 1
     assert not tours.not_yet()["recovering rows"]
 
