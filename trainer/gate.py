@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from trainer.gate_run import Verdict
 
+SHOWN = 12
+"""Labels that are listed on the console."""
+
 
 @click.command()
 @click.argument("release")
@@ -74,8 +77,9 @@ def _show(release: str, verdict: Verdict, queued: bool, console: Console) -> Non
     for one in verdict.checks:
         table.add_row(one.name, "[green]holds[/]" if one.passed else "[red]refused[/]", Text(one.says))
     console.print(table)
-    if verdict.metrics.get("labels_lost"):
-        console.print(f"Labels that the champion knows and it does not: {', '.join(verdict.metrics['labels_lost'])}.", highlight=False)
+    if lost := verdict.metrics.get("labels_lost"):
+        shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more (--json lists them)" if len(lost) > SHOWN else "")
+        console.print(f"{len(lost)} labels that the champion knows and it does not: {shown}.", highlight=False)
     console.print("It may become a candidate." if verdict.passed else f"Refused for {len(verdict.reasons)} reasons.")
     if queued:
         console.print("One retraining of the site is queued.")

@@ -48,7 +48,7 @@ def choose(rows: Rows, labels: Sequence[str], can: npt.NDArray[np.bool_], champi
     return named + [Known(rows.id_of(row), _window(rows, row), None) for row in _some(rows, empty, rows.levels)]
 
 
-def golden(ears: Ears, known: Sequence[Known], own: dict[str, str]) -> list[Check]:
+def golden(ears: Ears, known: Sequence[Known], own: dict[str, str], champion: str | None) -> list[Check]:
     """Every check on silence and on the known clips; `own` is the release's label for each label of the set."""
     changed: dict[str, list[str]] = {}
     positives: dict[str, bool] = {}
@@ -64,12 +64,11 @@ def golden(ears: Ears, known: Sequence[Known], own: dict[str, str]) -> list[Chec
             after = _scores(ears, np.asarray(one.wave * np.float32(10 ** (gain / 20)), np.float32))
             if moved := _changed(ears, before, after):
                 changed.setdefault(one.name, []).extend(moved)
-    quiet = {
-        "silence": np.zeros(LENGTH, np.float32),
-        "the last bit's noise": np.asarray(np.random.default_rng(0).triangular(-1, 0, 1, LENGTH) / 32768, np.float32),
-    }
-    names = {kind: _named(ears, _scores(ears, wave)) for kind, wave in quiet.items()}
-    return [silent_on_silence(names), steady(changed, len(known)), knows("positive", positives), knows("negative", negatives)]
+    noise = np.random.default_rng(0).triangular(-1, 0, 1, LENGTH) / 32768
+    silence = [_named(ears, _scores(ears, np.asarray(wave, np.float32))) for wave in (np.zeros(LENGTH), noise)]
+    return [
+        silent_on_silence(*silence), steady(changed, len(known)), knows("positive", positives, champion), knows("negative", negatives, champion)
+    ]  # fmt: skip
 
 
 def waves(known: Sequence[Known]) -> list[Float32]:

@@ -119,7 +119,7 @@ def judge(
         gate_checks.quick_enough(
             gate_served.window_ms(loaded, waves[0]), gate_served.window_ms(champion, waves[0]) if champion else None
         ),
-        *gate_golden.golden(ears, known, name_of),
+        *gate_golden.golden(ears, known, name_of, CHAMPION if champion else None),
     ]  # fmt: skip
     metrics = {
         "release": release,

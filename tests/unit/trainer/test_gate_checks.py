@@ -73,11 +73,17 @@ def test_material_of_the_set_that_was_learnt_refuses() -> None:
     assert not found.passed and "4 sounds" in found.says and "…" in found.says
 
 
-def test_known_clips_and_silence() -> None:
-    assert gate_checks.silent_on_silence({"silence": []}).passed
-    assert not gate_checks.silent_on_silence({"silence": ["a"], "noise": []}).passed
+def test_silence_refuses_and_noise_is_only_told() -> None:
+    assert gate_checks.silent_on_silence([], []).passed
+    assert not gate_checks.silent_on_silence(["a"], []).passed
+    told = gate_checks.silent_on_silence([], ["cicada"])
+    assert told.passed and "cicada" in told.says
+
+
+def test_known_clips_refuse_when_most_fail_that_the_champion_knows_or_when_all_do() -> None:
     assert gate_checks.steady({}, 5).passed and not gate_checks.steady({"clip": ["a"]}, 5).passed
-    assert gate_checks.knows("positive", {"1": True, "2": True, "3": False}).passed, "one call may be missed"
-    assert not gate_checks.knows("positive", {"1": True, "2": False}).passed
-    assert not gate_checks.knows("negative", {"1": False}).passed
-    assert "no known negative" in gate_checks.knows("negative", {}).says
+    assert gate_checks.knows("positive", {"1": True, "2": True, "3": False}, "old").passed, "one call may be missed"
+    assert not gate_checks.knows("positive", {"1": True, "2": False}, "old").passed
+    assert gate_checks.knows("positive", {"1": True, "2": False, "3": False}, None).passed
+    assert not gate_checks.knows("negative", {"1": False, "2": False}, None).passed
+    assert "no known negative" in gate_checks.knows("negative", {}, "old").says

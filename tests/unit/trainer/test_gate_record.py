@@ -87,14 +87,14 @@ def test_golden_clips_tell_a_sound_release_from_a_deaf_and_a_loud_one(loaded: Lo
     own = {"low": "low", "top": "top"}
 
     def failed(release: LoadedRelease, names: dict[str, str] = own) -> list[str]:
-        return [one.name for one in gate_golden.golden(Ears(release), known, names) if not one.passed]
+        return [one.name for one in gate_golden.golden(Ears(release), known, names, None) if not one.passed]
 
     assert failed(loaded) == []
     assert failed(loaded, {"low": "top", "top": "low"}) == ["positive"]
     deaf = write_release(loaded.folder, loaded.release.model_copy(update={"threshold": 1.0}))
     assert failed(deaf) == ["positive"]
     loud = write_release(loaded.folder, loaded.release.model_copy(update={"threshold": 0.0}))
-    assert failed(loud) == ["silence", "negative"]
+    assert failed(loud) == ["silence", "negative"], "everything is named, even nothing"
 
 
 def test_gain_that_tips_a_decision_is_found(loaded: LoadedRelease) -> None:
@@ -108,9 +108,9 @@ def test_gain_that_tips_a_decision_is_found(loaded: LoadedRelease) -> None:
             return found
 
     known = [Known("a", tone(5.0, 500.0), "low")]
-    checks = {one.name: one for one in gate_golden.golden(Moody(loaded), known, {"low": "low"})}
+    checks = {one.name: one for one in gate_golden.golden(Moody(loaded), known, {"low": "low"}, None)}
     assert not checks["gain"].passed and "mid in a" in checks["gain"].says
-    assert {one.name: one.passed for one in gate_golden.golden(Ears(loaded), known, {"low": "low"})}["gain"]
+    assert {one.name: one.passed for one in gate_golden.golden(Ears(loaded), known, {"low": "low"}, None)}["gain"]
 
 
 def test_files_are_measured_as_they_are_served(settings: Settings, loaded: LoadedRelease) -> None:
