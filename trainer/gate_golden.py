@@ -66,9 +66,8 @@ def golden(ears: Ears, known: Sequence[Known], own: dict[str, str], champion: st
                 changed.setdefault(one.name, []).extend(moved)
     noise = np.random.default_rng(0).triangular(-1, 0, 1, LENGTH) / 32768
     silence = [_named(ears, _scores(ears, np.asarray(wave, np.float32))) for wave in (np.zeros(LENGTH), noise)]
-    return [
-        silent_on_silence(*silence), steady(changed, len(known)), knows("positive", positives, champion), knows("negative", negatives, champion)
-    ]  # fmt: skip
+    both = [knows("positive", positives, champion), knows("negative", negatives, champion)]
+    return [silent_on_silence(*silence), steady(changed, len(known)), *both]
 
 
 def waves(known: Sequence[Known]) -> list[Float32]:
