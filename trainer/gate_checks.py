@@ -77,10 +77,11 @@ def labels_in_place(truth: npt.NDArray[np.bool_], scores: Float32) -> Check:
 
 
 def none_worse(compared: Sequence[Compared], champion: str | None) -> Check:
-    """No slice that may decide is worse than the champion's, at one-sided 99 %."""
+    """No slice that may decide is worse than the champion's, at one-sided 99 %, by more than what rounding to int8 alone may cost."""
     if champion is None:
         return Check("slices", True, "there is no champion to compare with")
-    worse = [one for one in compared if one.gated and one.difference is not None and one.difference.high < 0]
+    sure = [one for one in compared if one.gated and one.difference is not None and one.difference.high < 0]
+    worse = [one for one in sure if one.difference is not None and -one.difference.mean > MAX_INT8_LOSS]
     numbers = {"compared": len(compared), "gated": sum(one.gated for one in compared)}
     if not worse:
         return Check("slices", True, f"no slice is worse than {champion}'s ({numbers['gated']} could decide)", numbers)

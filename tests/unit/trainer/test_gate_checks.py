@@ -25,6 +25,8 @@ def test_only_a_slice_that_is_surely_worse_and_large_enough_refuses() -> None:
     assert gate_checks.none_worse([_of(-0.01, gated=False)], "old").passed
     assert gate_checks.none_worse([Compared("x", 40, None, True)], "old").passed
     assert gate_checks.none_worse([_of(-0.01)], None).passed
+    hair = Compared("soundscapes", 400, Difference(-0.002, -0.003, -0.001, 9), True)
+    assert gate_checks.none_worse([hair], "old").passed, "int8 alone may cost as much"
     found = gate_checks.none_worse([_of(0.1), _of(-0.01)], "old")
     assert not found.passed and "old" in found.says and "Aves by 0.110 (n = 40)" in found.says
 
