@@ -76,6 +76,7 @@ def run(
     found = compare(prepared, champion, release, merged, new)
     log = settings.root / "retrainings" / f"{release.release.name}.json"
     log.parent.mkdir(parents=True, exist_ok=True)
+    (settings.state / "retraining" / f"{site}.json").unlink(missing_ok=True)  # what the gate or somebody else queued is done
     log.write_text(json.dumps({"site": site, "champion": champion.release.name, "release": release.release.name, **found}, indent=1))
     return release, found
 
