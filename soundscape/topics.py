@@ -69,7 +69,7 @@ PREDICTIONS = Topic(
 )  # fmt: skip
 SHADOW_PREDICTIONS = Topic(
     "shadow-predictions", events.ClipAnalysed, "stream", KEYED, 30, 0.03,
-    ("shadow", "replay"), ("quality", "deployer", "explain"), "What another release heard in the same clip; no guide sees it.",
+    ("shadow", "replay"), ("gateway", "deployer", "explain"), "What another release heard in the same clip; no guide sees it.",
 )  # fmt: skip
 FEEDBACK = Topic(
     "feedback", events.FeedbackGiven, "stream", KEYED, 400, 0.01,
@@ -83,12 +83,12 @@ SAMPLES = Topic(
 )  # fmt: skip
 LABELS = Topic(
     "labels", events.ClipLabelled, "stream", KEYED, 4000, 0.01,
-    ("labeler", "labels"), ("labeler", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
+    ("labeler", "labels"), ("gateway", "labeler", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
     "What a person said a window holds.", durable=True,
 )  # fmt: skip
 TOUR_EVENTS = Topic(
     "tour-events", events.TourMoved, "stream", KEYED, 400, 0.01,
-    ("gateway",), ("tours", "archive", "explain"), "A tour started or ended.", durable=True,
+    ("gateway",), ("gateway", "tours", "archive", "explain"), "A tour started or ended.", durable=True,
 )  # fmt: skip
 TOURS = Topic(
     "tours", events.TourSummed, "tour", KEYED, None, 0.0,
