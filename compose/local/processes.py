@@ -67,16 +67,16 @@ def processes(settings: Settings) -> list[Process]:
         # The bulk lane gives way: a guide's clip never waits behind the recorders' backlog.
         *workers("bulk", Port.BULK, settings.bulk_workers, 10),
         # What nobody waits for comes last of all.
-        python("shadow", "stream_processors.shadow", settings.port(Port.SHADOW), nice=15),
-        python("tours", "stream_processors.tours", settings.port(Port.TOURS)),
-        python("sample", "stream_processors.sample", settings.port(Port.SAMPLE), nice=10),
+        python("shadow", "stream_processors.shadow", settings.port(Port.SHADOW), nice=19),
+        python("tours", "stream_processors.tours", settings.port(Port.TOURS), nice=19),
+        python("sample", "stream_processors.sample", settings.port(Port.SAMPLE), nice=19),
         python("gateway", "producers.gateway", settings.port(Port.GATEWAY), needs=("kafka", "redis")),
         python("watcher", "producers.watcher", settings.port(Port.WATCHER)),
         python("board", "consumers.board", settings.port(Port.BOARD), needs=("kafka", "redis")),
         python("results", "consumers.results", settings.port(Port.RESULTS)),
-        python("labeler", "consumers.labeler", settings.port(Port.LABELER)),
-        python("archive", "consumers.archive", settings.port(Port.ARCHIVE), nice=10),
-        python("quality", "consumers.quality", settings.port(Port.QUALITY), nice=15),
+        python("labeler", "consumers.labeler", settings.port(Port.LABELER), nice=19),
+        python("archive", "consumers.archive", settings.port(Port.ARCHIVE), nice=19),
+        python("quality", "consumers.quality", settings.port(Port.QUALITY), nice=19),
     ]
 
 
