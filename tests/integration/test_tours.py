@@ -142,7 +142,8 @@ def test_what_does_not_decode_stops_nothing_and_the_command_finds_no_difference(
     sent(stack, log, 2000.0, tour_id=tour)
     summaries.until(tour, lambda said: said.clips == 1, "the clip")
     compared, lines = differences(stack.settings, 60.0)
-    assert [line for line in lines if not line.startswith("invented-")] == []  # tests/integration/test_feedback.py sums tours of its own
+    # Other tests of this stack put summaries on the log of tours that nobody walked.
+    assert [line for line in lines if not line.endswith("a summary, but the log has nothing of it")] == []
     assert compared > 0
     checked = json.loads(stack.run("tours", "check", "--json", check=False).stdout)
     assert (checked["tours"], checked["differ"]) == (compared, lines)
