@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, MutableMapping, Set
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from soundscape.audio import WINDOW_S
 from soundscape.errors import Invalid, Reason
@@ -25,8 +25,18 @@ KINDS: dict[str, type[TourEvent]] = {
     TOUR_EVENTS.name: TourMoved, PREDICTIONS.name: ClipAnalysed, FEEDBACK.name: FeedbackGiven, LABELS.name: ClipLabelled,
 }  # fmt: skip
 """What lies on the topics that tours are made of."""
-Changes = dict[bytes, bytes | None]
-"""Key -> the row that stands now as JSON, None for one that is gone: what the changelog is to say."""
+
+
+class Changed(NamedTuple):
+    """A row that stands now, as JSON; None for one that is gone."""
+
+    row: bytes | None
+    last: bool = False
+    """It gave a judgement away: written only when the row that has it now is, or a crash in between would lose the judgement."""
+
+
+Changes = dict[bytes, Changed]
+"""By key: what the changelog is to say."""
 MAX_ROW_BYTES = MAX_MESSAGE_BYTES - 200_000
 """A row is a message: about 17,000 clips of one tour. What would make one larger is passed over."""
 _BETWEEN = "\x1f"
@@ -54,6 +64,8 @@ class Rows:
         self._stored = stored
         self._new: dict[bytes, Row | None] = {}
         """Rows that the event in work changes."""
+        self._gave: set[bytes] = set()
+        """Those of them that give a judgement away."""
         self._clear()
 
     def _clear(self) -> None:
@@ -83,15 +95,15 @@ class Rows:
         Raises Invalid for what no row takes: of another site than its tour, of a tour unknown before `since` (seconds since 1970), of
         which the rows were dropped, or beyond what a row holds.
         """
-        self._new = {}
+        self._new, self._gave = {}, set()
         if isinstance(event, ClipAnalysed):
             self._answer(event, offset, since)
         elif isinstance(event, TourMoved):
             self._move(event, offset, since)
         else:
             self._judge(event, offset)
-        changes: Changes = {key: _dumped(row) for key, row in self._new.items()}
-        if any(body is not None and len(body) > MAX_ROW_BYTES for body in changes.values()):
+        changes = {key: Changed(_dumped(row), key in self._gave) for key, row in self._new.items()}
+        if any(one.row is not None and len(one.row) > MAX_ROW_BYTES for one in changes.values()):
             raise Invalid(Reason.TOO_LARGE, "The tour holds all that it can.")
         for key, row in self._new.items():
             self._keep(key, row)
@@ -102,7 +114,7 @@ class Rows:
         keys = [row_key(tour, label) for label in self._labels.get(tour, ())]
         for key in keys:
             self._keep(key, None)
-        return dict.fromkeys(keys)
+        return dict.fromkeys(keys, Changed(None))
 
     def _keep(self, key: bytes, row: Row | None) -> None:
         before = self._stored.pop(key, None)
@@ -205,6 +217,7 @@ class Rows:
         self._put(tour, HEAD, {**head, "news": max(head["news"], left["news"]), "said": {**head["said"], **newer}})
         rest = {name: one for name, one in left["said"].items() if name not in moving}
         self._put(other, HEAD, {**left, "said": rest} if rest or left["shown"] or left["moves"] else None)
+        self._gave.add(row_key(other, HEAD))
 
     def _judge(self, event: FeedbackGiven | ClipLabelled, offset: int) -> None:
         expert = isinstance(event, ClipLabelled)

@@ -19,7 +19,7 @@ from soundscape.events import NAMESPACE, ClipAnalysed, Event, FeedbackGiven, Pla
 from soundscape.metrics import TOURS_OPEN, TOURS_PASSED_OVER, UNREADABLE
 from soundscape.settings import Settings
 from soundscape.topics import PREDICTIONS, TOUR_ROWS, TOURS
-from soundscape.tour_rows import KINDS, row_key
+from soundscape.tour_rows import KINDS, Changed, row_key
 from soundscape.wire import decode, encode
 from stream_processors import tour_outbox
 from stream_processors.tour_outbox import Outbox
@@ -236,9 +236,9 @@ async def test_a_newer_row_is_never_overtaken_by_an_older_one_that_is_tried_agai
         said.append(tour.encode())
 
     outbox = Outbox(put, say)
-    first = asyncio.create_task(outbox.say({b"k": b"1"}, ["t"], 0))
+    first = asyncio.create_task(outbox.say({b"k": Changed(b"1")}, ["t"], 0))
     await failed.wait()
-    second = asyncio.create_task(outbox.say({b"k": b"2"}, ["t"], 0))
+    second = asyncio.create_task(outbox.say({b"k": Changed(b"2")}, ["t"], 0))
     await asyncio.sleep(0)
     assert outbox.waiting
     back.set()
@@ -260,10 +260,33 @@ async def test_a_batch_that_is_cut_off_is_said_by_the_next() -> None:
         said.append(tour.encode())
 
     outbox = Outbox(put, say)
-    first = asyncio.create_task(outbox.say({b"k": b"1", b"l": b"1"}, ["t"], 0))
+    first = asyncio.create_task(outbox.say({b"k": Changed(b"1"), b"l": Changed(b"1")}, ["t"], 0))
     await reached.wait()
     first.cancel()
     back.set()
-    await outbox.say({b"k": b"2"}, ["u"], 0)
+    await outbox.say({b"k": Changed(b"2")}, ["u"], 0)
     assert first.cancelled()
     assert said == [b"2", b"1", b"t", b"u"]
+
+
+async def test_a_row_that_gave_a_judgement_away_is_written_when_the_one_that_has_it_is() -> None:
+    """Also where the same row changes again, or the batch is cut off, before it is written."""
+    said: list[bytes | None] = []
+    reached, back = asyncio.Event(), asyncio.Event()
+
+    async def put(key: bytes, row: bytes | None, partition: int) -> None:
+        reached.set()
+        await back.wait()
+        said.append(key)
+
+    async def say(tour: str) -> None:
+        """Nobody asks for it here."""
+
+    outbox = Outbox(put, say)
+    first = asyncio.create_task(outbox.say({b"gave": Changed(None, last=True), b"has": Changed(b"1")}, ["t"], 0))
+    await reached.wait()
+    first.cancel()
+    later = [asyncio.create_task(outbox.say({key: Changed(row)}, ["t"], 0)) for key, row in ((b"gave", b"2"), (b"new", b"3"))]
+    back.set()
+    await asyncio.gather(*later)
+    assert said == [b"has", b"new", b"gave"]
