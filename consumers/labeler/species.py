@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import unicodedata
 from collections.abc import Iterable
 
+from consumers.follow import Follower, Pulse, persist, read
+from consumers.labeler.shelf import PROCESS
 from soundscape.deployments import read_states
 from soundscape.errors import Invalid, Unavailable
-from soundscape.events import ReleaseRef
+from soundscape.events import ReleaseRef, SiteDeployed
 from soundscape.release import load_release
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
+from soundscape.topics import DEPLOYMENTS
 
 log = logging.getLogger(__name__)
 
-REFRESH_S = 60.0
-"""Seconds between two looks at the deployments."""
-RETRY_S = 2.0
-"""At least so many, while they could not be read or somebody waits for a site."""
 SHOWN = 20
 """Species that a search returns at most."""
 
@@ -70,50 +68,47 @@ def plain(text: str) -> str:
 
 
 class SiteSpecies:
-    """The lists of all sites, refreshed by a thread of its own."""
+    """The lists of all sites, by a thread of its own that follows the deployments."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lists: dict[str, tuple[ReleaseRef, SpeciesList]] = {}
-        self._asked = threading.Event()
-        """Set when somebody asked for a site that is not known: it may have been deployed just now."""
+        self._positions: dict[str, int] = {}
 
     def of(self, site: str) -> SpeciesList:
         """The list of a site. Raises Unavailable where it has no release yet."""
         if site not in self._lists:
-            self._asked.set()
             raise Unavailable(f"Site {site!r} has no release whose species could be named; `soundscape deploy` gives it one.")
         return self._lists[site][1]
 
+    def take(self, state: SiteDeployed) -> None:
+        """Know a site's state. A release that cannot be read leaves the list as it was."""
+        known = self._lists.get(state.site)
+        if known is not None and known[0] == state.champion:
+            return
+        try:
+            release = load_release(self._settings.releases / state.champion.name, state.champion.digest).release
+        except Invalid as error:
+            log.warning("The species of %s stay as they were: %s", state.site, error)
+            return
+        self._lists[state.site] = (state.champion, SpeciesList(release.labels))
+
     def refresh(self) -> None:
-        """Read the deployments, and the releases that are new. Raises Unavailable."""
-        lists = {}
-        for site, state in read_states(self._settings, "labeler").items():
-            known = self._lists.get(site)
-            if known is not None and known[0] == state.champion:
-                lists[site] = known
-                continue
-            try:
-                release = load_release(self._settings.releases / state.champion.name, state.champion.digest).release
-            except Invalid as error:
-                log.warning("The species of %s stay as they were: %s", site, error)
-                if known is not None:
-                    lists[site] = known
-                continue
-            lists[site] = (state.champion, SpeciesList(release.labels))
-        self._lists = lists
+        """Know the states that are in force now, once. Raises Unavailable."""
+        for state in read_states(self._settings, PROCESS).values():
+            self.take(state)
 
     def start(self) -> None:
-        """Refresh from now on."""
-        threading.Thread(target=self._refresh_for_ever, name="species", daemon=True).start()
+        """Follow from now on."""
+        threading.Thread(target=persist, args=(self._follow, Pulse()), name="species", daemon=True).start()
 
-    def _refresh_for_ever(self) -> None:
-        while True:
-            try:
-                self.refresh()
-            except Unavailable as error:
-                log.warning("%s", error)
-                self._asked.set()
-            time.sleep(RETRY_S)
-            self._asked.wait(REFRESH_S)
-            self._asked.clear()
+    def _follow(self) -> None:
+        with Follower(self._settings, PROCESS, (DEPLOYMENTS,)) as follower:
+            follower.seek(self._positions)
+            while True:
+                for part, records in follower.batches():
+                    for record in records:
+                        if record.value is not None and (state := read(PROCESS, SiteDeployed, record)) is not None:
+                            self.take(state)
+                    self._positions[part] = records[-1].offset + 1
+                follower.measure()

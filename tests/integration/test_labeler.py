@@ -68,7 +68,7 @@ def labelers(stack: Stack) -> Iterator[Callable[[str], Labeler]]:
         return made[name]
 
     ready = labeler("ready")
-    wait_for(lambda: "species" in _quiet(ready), "the labeler to know the site's species", 90.0)
+    wait_for(lambda: "species" in _quiet(ready), "the labeler to know the site's species")
     yield labeler
     for name in made:
         stack.run("key", "revoke", f"{SITE}-{name}")
@@ -159,7 +159,7 @@ def test_second_review_disagreement_third_and_kappa_and_all_of_it_survives_kill_
     before = stack.status()["labeler"]["pid"]
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: (row := stack.status()["labeler"])["healthy"] and row["pid"] != before, "the labeler to be back", 90.0)
-    wait_for(lambda: "species" in _quiet(ana), "the labeler to know the site's species", 90.0)
+    wait_for(lambda: "species" in _quiet(ana), "the labeler to know the site's species")
     given(cleo, clip)
     cleo.label(clip, "species", "low", "mid")
     ana.label(clip, "nothing", status=409)

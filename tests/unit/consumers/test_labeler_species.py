@@ -1,4 +1,4 @@
-"""The species of each site's champion, refreshed: a new release brings its own, a spoilt one changes nothing."""
+"""The species of each site's champion: a new release brings its own, a spoilt one changes nothing."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from soundscape.taxonomy import Species
 from soundscape.testing import tone_release
 
 
-def deployed(name: str, digest: str) -> dict[str, SiteDeployed]:
+def deployed(name: str, digest: str) -> SiteDeployed:
     """The state of site s."""
     champion = ReleaseRef(name=name, digest=digest)
-    return {"s": SiteDeployed(site="s", generation=1, champion=champion, reason="test", actor="test", at=datetime(2026, 3, 1, tzinfo=UTC))}
+    return SiteDeployed(site="s", generation=1, champion=champion, reason="test", actor="test", at=datetime(2026, 3, 1, tzinfo=UTC))
 
 
-def test_the_champions_species_stay_until_another_release_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_champions_species_stay_until_another_release_holds(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     digest = tone_release(settings.releases / "tones", "tones").digest
-    states = deployed("tones", digest)
-    monkeypatch.setattr("consumers.labeler.species.read_states", lambda settings, process: states)
     species = SiteSpecies(settings)
     with pytest.raises(Unavailable, match="soundscape deploy"):
         species.of("s")
-    species.refresh()
+    species.take(deployed("tones", digest))
     first = species.of("s")
     assert sorted(first.by_label) == ["low", "mid", "top"]
-    species.refresh()
+    species.take(deployed("tones", digest))
     assert species.of("s") is first, "an unchanged release is not read again"
-    states = deployed("gone", "0" * 64)
-    species.refresh()
+    species.take(deployed("gone", "0" * 64))
     assert species.of("s") is first
-    (settings.releases / "tones" / RELEASE_FILE).write_text("{}")
-    states = deployed("tones", digest)
-    species.refresh()
+    other = tone_release(settings.releases / "others", "others").digest
+    (settings.releases / "others" / RELEASE_FILE).write_text("{}")
+    species.take(deployed("others", other))
     assert species.of("s") is first
+    third = tone_release(settings.releases / "third", "third").digest
+    species.take(deployed("third", third))
+    assert species.of("s") is not first
 
 
 def test_the_best_names_come_first_and_no_more_than_a_page_of_them() -> None:
