@@ -27,6 +27,8 @@ MODEL = "small"
 FIRST_CLIPS, SHADOW_CLIPS, BATCH, MOST_CANARY = 150, 40, 60, 460
 """Clips of the tours before there is a candidate; in the shadow; at a time on the canary; and there at most."""
 TOURS_AT_ONCE = 8
+MOST_POISONED = 200
+"""Clips of a poisoned candidate within which the alarm must have ended it."""
 
 
 def stack(tale: Tale) -> dict[str, Any]:
@@ -191,9 +193,14 @@ def alarm(tale: Tale) -> dict[str, Any]:
     tale.story.run("candidate", rotated, "--site", SITE, "--force")
     tale.story.run("canary", "1.0", "--site", SITE, "--force")
     clips = 0
-    while read_states(tale.settings)[SITE].candidate is not None:
-        require(clips < 200, "There was no alarm within 200 clips.")
+
+    def ended() -> bool:
+        return read_states(tale.settings)[SITE].candidate is None
+
+    while not ended():
+        require(clips < MOST_POISONED, f"There was no alarm within {MOST_POISONED} clips.")
         clips += len(tale.walk(20))
+        until(lambda: all_of(tale, SHADOW_PREDICTIONS, tale.sent[-20:]) or ended(), "the champion's answers beside it")
     state = read_states(tale.settings)[SITE]
     steps = events(tale.settings, DEPLOYMENT_LOG, DeploymentStepped, lambda one: one.site == SITE and one.step == "alarmed")
     require(steps and state.champion.name == tale.candidate and state.actor == "deployer", "It was not the alarm that ended it.")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from scipy.stats import fisher_exact
+from scipy.stats import t as student
 
 from soundscape.canary import role_of
 from soundscape.events import Client, ClipAnalysed, FeedbackGiven, SiteDeployed
@@ -18,6 +19,10 @@ REMEMBERED = 5000
 LEAST_AGREEMENT = 0.35
 """Mean Jaccard index of what two releases name in the same clips, below which they do not hear the same forest. A retrained model that
 differs in a third of its detections is at 0.5; labels rotated by one are near 0."""
+FEW_PAIRS = 20
+"""Clips in which one of both names something, before a disagreement is judged that leaves no doubt."""
+NO_DOUBT = 0.001
+"""One-sided: chance that the mean lies below LEAST_AGREEMENT by chance alone (Student's t); it is looked at again with every clip."""
 MOST_FAILED = 0.05
 """Share of the canary's clips that the champion had to answer in the candidate's place."""
 FEW_FAILED = 20
@@ -157,7 +162,10 @@ class Trial:
 
     def _disagreement(self, least: int) -> Alarm | None:
         judged = {clip: value for clip, pair in self.both.items() if (value := agreement(*pair)) is not None}
-        if len(judged) < least or (mean := float(np.mean(list(judged.values())))) >= LEAST_AGREEMENT:
+        if len(judged) < min(least, FEW_PAIRS):
+            return None
+        mean = float(np.mean(list(judged.values())))
+        if (mean if len(judged) >= least else _at_most(list(judged.values()))) >= LEAST_AGREEMENT:
             return None
         worst = sorted(judged, key=judged.__getitem__)
         taxa = ", ".join(f"{taxon} {value:.2f} (n={n})" for taxon, (value, n) in agreement_by_taxon(self.both.values()).items())
@@ -212,6 +220,11 @@ def agreement_by_taxon(pairs: Iterable[tuple[Said, Said]]) -> dict[str, tuple[fl
         values = [value for pair in given if (value := agreement(*pair, taxon)) is not None]
         out[taxon] = float(np.mean(values)), len(values)
     return out
+
+
+def _at_most(values: list[float]) -> float:
+    """What the mean of these few lies below, but for NO_DOUBT."""
+    return float(np.mean(values) + student.ppf(1 - NO_DOUBT, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def stability(expected: Any, found: Any) -> float:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 import pytest
 
-from consumers.trial import Trial, stability
+from consumers.trial import FEW_PAIRS, Trial, stability
 from soundscape.canary import role_of
 from soundscape.events import (
     NAMESPACE,
@@ -106,7 +106,15 @@ def test_labels_rotated_by_one_are_an_alarm_that_names_clips_and_taxa() -> None:
 
 
 def test_a_few_clips_prove_nothing() -> None:
-    assert kinds(trial_of([event for n in range(ENOUGH - 1) for event in both(n, "a", "b")])) == []
+    assert kinds(trial_of([event for n in range(FEW_PAIRS - 1) for event in both(n, "a", "b")])) == []
+    doubtful = [event for n in range(ENOUGH) for event in both(n, "a", "a" if n % 10 < 3 else "b")]
+    assert kinds(trial_of(doubtful[: 2 * (ENOUGH - 1)])) == [], "fewer than are wanted, and not far enough below"
+    assert kinds(trial_of(doubtful)) == ["disagreement"]
+
+
+def test_what_leaves_no_doubt_needs_fewer() -> None:
+    clear = [event for n in range(FEW_PAIRS) for event in both(n, "a", "a" if n % 20 == 0 else "b")]
+    assert kinds(trial_of(clear)) == ["disagreement"]
 
 
 def test_a_third_of_other_answers_is_a_better_model_and_no_alarm() -> None:
