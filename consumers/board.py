@@ -17,8 +17,12 @@ from soundscape.errors import Unavailable
 from soundscape.health import serve_health
 from soundscape.logs import set_up_logging
 from soundscape.settings import HOST, Port, Settings, get_settings
+from soundscape.topics import PREDICTIONS
 
 log = logging.getLogger(__name__)
+
+KEPT_S = (PREDICTIONS.retention_days or 0) * 86_400
+"""Seconds after which what nothing has touched goes: as long as the answers it came from stay on the log."""
 
 
 @contextmanager
@@ -62,16 +66,19 @@ class Store:
             pipe.multi()
             for clip, fields in changes.fields.items():
                 pipe.hset(clip_key(clip), mapping=dict(fields))
+                pipe.expire(clip_key(clip), KEPT_S)
             for clip, sets in changes.counts.items():
                 for key in counted[clip] - sets:
                     pipe.srem(key, clip)
                 for key in sets - counted[clip]:
                     pipe.sadd(key, clip)
+                    pipe.expire(key, KEPT_S)
                 pipe.hset(clip_key(clip), "counted", json.dumps(sorted(sets)))
             for stream, entries in latest.items():
                 pipe.delete(latest_key(stream))
                 if entries:
                     pipe.rpush(latest_key(stream), *entries)
+                    pipe.expire(latest_key(stream), KEPT_S)
             pipe.hset(OFFSETS, part, str(following))
             try:
                 pipe.execute()

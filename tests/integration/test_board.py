@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from consumers.audit import recount
-from consumers.board import Store, new_redis
+from consumers.board import KEPT_S, Store, new_redis
 from consumers.effects import Changes
 from soundscape import testing
 from soundscape.board import OFFSETS, clip_key, latest_key
@@ -42,6 +42,7 @@ def test_effects_and_offset_are_written_together_or_not_at_all(redis: Any) -> No
         assert store.apply(part, None, 6, changes)
         assert not store.apply(part, None, 6, changes)
         assert redis.hget(clip_key(part), "predicted") == "p:0:0"
+        assert all(0 < redis.ttl(key) <= KEPT_S for key in (clip_key(part), latest_key(part), f"test-counts:{part}:owl"))
         changes.counts[part] = frozenset({f"test-counts:{part}:frog"})
         assert store.apply(part, 6, 7, changes)
         assert redis.smembers(f"test-counts:{part}:frog") == {part}
