@@ -21,7 +21,7 @@ Offsets = dict[str, dict[int, int]]
 Bound = datetime | Offsets | None
 """A moment on the log (when a record was published, not when its sound was recorded), offsets, or no bound at all."""
 
-_PLACE = re.compile(r"^(?P<topic>[A-Za-z0-9._-]{1,200}):(?P<partition>\d{1,9}):(?P<offset>\d{1,18})$")
+_PLACE = re.compile(r"^(?P<topic>[A-Za-z][A-Za-z0-9._-]{0,199}):(?P<partition>\d{1,9}):(?P<offset>\d{1,18})$")
 _OFFSETS: TypeAdapter[Offsets] = TypeAdapter(dict[str, dict[NonNegativeInt, NonNegativeInt]])
 MAX_FILE_BYTES = 1_000_000
 """Of a file of offsets; a manifest has some kilobytes."""
