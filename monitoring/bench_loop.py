@@ -24,7 +24,7 @@ SOUNDS = 8
 SHARE = 0.5
 """Of the streams that the canary answers: both releases are at work."""
 SETTLE_S = 5.0
-"""Seconds of load before a stretch counts: connections are made, models that nobody names any more are unloaded."""
+"""Seconds of load before a stretch counts: connections are made, the shadow knows of its candidate, what nobody names is unloaded."""
 LONGEST_S = 1800.0
 """Seconds of load during a change: it ends when the change has."""
 CATCH_UP_S = 300.0
@@ -160,11 +160,11 @@ def shadow(users: int, rate: float, seconds: float, as_json: bool) -> None:
             for shadowed in (False, True, False, True):
                 if shadowed:
                     soundscape("candidate", copy, "--site", SITE, "--force")
-                settling = asyncio.run(loads.run(SETTLE_S, rate))
+                asyncio.run(loads.run(SETTLE_S, rate))
                 stretch = asyncio.run(loads.run(seconds, rate))
                 sent[shadowed] += stretch
                 if shadowed:
-                    lags.append(caught_up(answers, [*settling, *stretch], time.time()))
+                    lags.append(caught_up(answers, stretch, time.time()))
                     soundscape("rollback", "--site", SITE)
         finally:
             answers.close()
