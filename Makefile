@@ -38,5 +38,5 @@ up: setup ## Start the stack
 down: ## Stop the stack; nothing is left running
 	@$(BIN)/soundscape down
 
-bench: setup ## Measure; BENCH="stream" or BENCH="latency --users 8"
+bench: setup ## Measure; BENCH="stream", "latency --users 8", "feedback", "change" or "shadow"
 	@$(BIN)/soundscape bench $(BENCH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ import click
 
 from soundscape.errors import SoundscapeError
 from soundscape.settings import get_settings
+
+log = logging.getLogger(__name__)
 
 LOG = "story.log"
 SETTINGS = {
@@ -33,6 +36,7 @@ def story(context: click.Context, as_json: bool, keep: bool) -> None:
     """
     import httpx
     from rich.console import Console
+    from rich.markup import escape
 
     from compose.demo_story import StepFailed, Story
     from compose.story_steps import STEPS
@@ -51,13 +55,16 @@ def story(context: click.Context, as_json: bool, keep: bool) -> None:
             with told.step(name.capitalize(), why):
                 try:
                     evidence = step(tale)
-                except (StepFailed, SoundscapeError, httpx.HTTPError, OSError, ValueError, KeyError) as error:
-                    done.append({"name": name, "ok": False, "evidence": {"failed": f"{error}"}})
-                    told.say(f"[bold red]{error}[/]")
+                except Exception as error:  # whatever it is: the step did not hold
+                    if not isinstance(error, StepFailed | SoundscapeError | httpx.HTTPError | OSError):
+                        log.exception("The step %s broke.", name)
+                    failed = f"{error}" or type(error).__name__
+                    done.append({"name": name, "ok": False, "evidence": {"failed": failed}})
+                    told.say(f"[bold red]{escape(failed)}[/]")
                     code = 1
                     break
                 done.append({"name": name, "ok": True, "evidence": evidence})
-                told.say(f"[dim]{json.dumps(evidence, default=str)[:400]}[/]")
+                told.say(f"[dim]{escape(json.dumps(evidence, default=str)[:400])}[/]")
         with told.step("Audit", "every clip counted from the logs, the board, the tours and the files"):
             ended, lines, _ = told.ask("audit", "--json")
             audit = json.loads(lines[-1]) if lines else {}

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any, TypeVar
 
+from kafka import TopicPartition
+
 from compose.demo_story import StepFailed
 from soundscape.errors import Invalid
 from soundscape.events import Event
-from soundscape.kafka import new_consumer, read_all
+from soundscape.kafka import broker_errors, new_consumer, read_all
 from soundscape.settings import Settings
-from soundscape.topics import Topic
+from soundscape.topics import TOPICS, Topic
 from soundscape.wire import decode
 
 E = TypeVar("E", bound=Event)
@@ -31,6 +33,17 @@ def events(settings: Settings, topic: Topic, kind: type[E], wanted: Callable[[E]
                 event = decode(kind, record.headers, record.value)
                 if wanted(event):
                     found[f"{record.topic}:{record.partition}:{record.offset}"] = event
+    return found
+
+
+def ends(settings: Settings) -> dict[str, int]:
+    """The next offsets of every topic that is there, its partitions added up. Raises Unavailable."""
+    with closing(new_consumer(settings)) as consumer, broker_errors():
+        there = consumer.topics()
+        parts = [TopicPartition(topic.name, n) for topic in TOPICS if topic.name in there for n in range(topic.partitions)]
+        found = dict.fromkeys((part.topic for part in parts), 0)
+        for part, end in consumer.end_offsets(parts).items():
+            found[part.topic] += end
     return found
 
 

@@ -13,11 +13,13 @@ from typing import Any
 from compose.demo_story import StepFailed, Story
 from compose.story_log import events
 from compose.story_people import Guide, Labeler, Sent, Truth
-from soundscape.events import ClipAnalysed
+from soundscape.events import ClipAnalysed, SiteDeployed
 from soundscape.release import RELEASE_FILE, load_release, write_release
 from soundscape.settings import Settings
+from soundscape.topics import DEPLOYMENTS
 
 SITE = "story"
+TOURS_AT_ONCE = 8
 
 
 @dataclass
@@ -74,6 +76,14 @@ def as_json(lines: list[str]) -> Any:
         with suppress(json.JSONDecodeError):
             return json.loads("\n".join(lines[first:]))
     raise StepFailed(f"A command ended without JSON: {lines[-1:]}")
+
+
+def state_of(tale: Tale) -> tuple[str, SiteDeployed]:
+    """(place, state): what answers the site, as `deployments` says last. Raises StepFailed where nothing does, Unavailable."""
+    found = events(tale.settings, DEPLOYMENTS, SiteDeployed, lambda one: one.site == SITE)
+    if not found:
+        raise StepFailed(f"Nothing is deployed to site {SITE}.")
+    return list(found.items())[-1]
 
 
 def answered(tale: Tale, topic: Any, sent: list[Sent]) -> dict[str, ClipAnalysed]:

@@ -15,19 +15,19 @@ from soundscape.errors import Invalid, Unavailable
 from soundscape.events import ClipAnalysed
 from soundscape.kafka import broker_errors, new_consumer
 from soundscape.settings import Settings
-from soundscape.topics import PREDICTIONS
+from soundscape.topics import PREDICTIONS, Topic
 from soundscape.wire import decode
 
 STAGES = ("published", "received", "decoded", "features", "inferred", "predicted")
 
 
 class Answers:
-    """Predictions published from now on; each with the time at which its record was written."""
+    """Predictions published from now on (or the shadow's); each with the time at which its record was written."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: Topic = PREDICTIONS) -> None:
         self._consumer: Any = new_consumer(settings)
         with broker_errors():
-            parts = [TopicPartition(PREDICTIONS.name, n) for n in range(PREDICTIONS.partitions)]
+            parts = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
             self._consumer.assign(parts)
             self._consumer.seek_to_end(*parts)
             for part in parts:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from monitoring.bench_loop import change, feedback, shadow
+from monitoring.bench_show import percentile, show
+from monitoring.bench_site import SITE, deployed, prepared
 from soundscape.errors import Invalid, Reason
 from soundscape.settings import Port, Settings, get_settings
 
 if TYPE_CHECKING:
     from monitoring.answers import Answers
 
-SITE = "bench"
-
 
 @click.group()
 def bench() -> None:
     """Measure the running stack; ratios are taken side by side in one run."""
+
+
+for _one in (feedback, change, shadow):
+    bench.add_command(_one)
 
 
 @bench.command()
@@ -147,36 +146,6 @@ def bare_speed(model: Path, arrangement: Any, minutes: list[bytes]) -> float:
     return found
 
 
-@contextmanager
-def prepared(settings: Settings, site: str) -> Iterator[str]:
-    """The benchmark's release deployed, and a key for the time of the run. Raises Invalid with a command's own words."""
-    if site == SITE and SITE not in deployed(settings):
-        soundscape("release", "bench")
-        soundscape("deploy", SITE, "--site", SITE)
-    name = f"bench-{os.getpid()}-{int(time.time())}"
-    key = soundscape("key", "create", name, "--site", site).split()[-1]
-    try:
-        yield key
-    finally:
-        soundscape("key", "revoke", name)
-
-
-def soundscape(*arguments: str) -> str:
-    """What a command of the product prints. Raises Invalid with its words if it fails."""
-    command = [str(Path(sys.executable).parent / "soundscape"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Invalid(Reason.BAD_REQUEST, done.stderr.strip().removeprefix("soundscape: ") or f"{' '.join(arguments)} failed.")
-    return done.stdout
-
-
-def deployed(settings: Settings) -> dict[str, str]:
-    """Champion by site. Raises Unavailable without a broker."""
-    from soundscape.deployments import read_states
-
-    return {site: state.champion.name for site, state in read_states(settings).items()}
-
-
 def bare_model(settings: Settings, site: str) -> Path | None:
     """The ONNX file of a site's one log-mel member; None where the bare loop cannot run it."""
     from soundscape.release import load_release
@@ -232,23 +201,3 @@ def publish_and_read(settings: Settings, minutes: int, answers: Answers) -> set[
         while not sending.done():
             answers.read()
         return sending.result()
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of the values do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def show(said: dict[str, Any], as_json: bool) -> None:
-    """One line of JSON, or a table."""
-    if as_json:
-        click.echo(json.dumps(said))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False)
-    for name, value in said.items():
-        table.add_row(name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
-    Console().print(table)
