@@ -49,8 +49,8 @@ def run(
 ) -> dict[str, Any]:
     """The whole rehearsal as one plain object, also kept beside its folders; interrupted, the same call goes on where it stopped.
 
-    No stack is needed: training is tracked by MLflow where it is up, and in a file of its own where it is not. Raises Invalid as
-    `folders_of`, and Invalid, Unavailable, Broken as training does.
+    Both releases stay among the others; nothing deploys them. No stack is needed: MLflow tracks the training where it is up, and a file of
+    its own where it is not. Raises Invalid as `folders_of`, and Invalid, Unavailable, Broken as training does.
     """
     from trainer.learn import Plan
     from trainer.prepare import prepare
