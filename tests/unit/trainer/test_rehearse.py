@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from soundscape.errors import Invalid
 from soundscape.settings import get_settings
 from trainer.catalog import Catalog, read_catalog
+from trainer.evaluate import difference
 from trainer.evaluation.material import EvaluationSet, read_material
 from trainer.evaluation.rows import Answers, Heard, Rows
 from trainer.rehearse import rehearse
@@ -106,6 +107,15 @@ def test_a_release_that_hears_more_is_above_0_and_one_that_hears_less_is_not() -
     assert less.below_0 and "base: down" in lost(less) and less.needed is None
     assert "not mend" in gained(less)
     assert lost(more).startswith("base: not down") and "no loss shown" not in lost(more)
+
+
+def test_the_interval_is_the_two_sided_one_of_95_percent() -> None:
+    rng, truth = np.random.default_rng(1), np.eye(3, dtype=bool)[np.arange(60) % 3]
+    first, second = (rng.normal(0, 1, truth.shape) + truth for _ in range(2))
+    names = np.array([f"XC{n // 2}" for n in range(60)])
+    found, wanted = judged(truth, first, second, names), difference(truth, second, first, names, (2.5, 97.5))
+    assert found is not None and wanted is not None
+    assert (found.difference, found.low, found.high, found.recordings) == (wanted.mean, wanted.low, wanted.high, wanted.groups)
 
 
 def test_what_is_not_shown_is_said_with_n_the_shortfall_and_what_it_would_take() -> None:
