@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from producers.beds import bed
 from producers.layout import write_csv, write_ogg, write_taxonomy, write_truth, write_whole
 from producers.notes import RATE
 from producers.scenes import PlacedCall, Purpose, scene, seed_of, turned_down
-from producers.species import BY_LABEL, INHABITANTS, individual
+from producers.species import BY_LABEL, INHABITANTS, Individual, dialect, individual
 from soundscape.errors import Invalid, Reason
 
 VERSION = 1
@@ -31,6 +32,10 @@ MINUTES_APART = timedelta(hours=3, minutes=7)
 NEAR_SNR_DB = (14.0, 32.0)
 """Focal recordings are made near the animal."""
 LATITUDE, LONGITUDE = 6.76, -74.21
+FIRST_DAY, DAYS = date(2024, 3, 1), 730
+"""Over which a drifting forest's focal clips were recorded, the first one of each species first."""
+DRIFTED = 0.3
+"""Of each species' clips, the newest: they are in another dialect."""
 TRAIN_COLUMNS = (
     "primary_label",
     "secondary_labels",
@@ -57,18 +62,36 @@ class Recipe:
     minutes: int = 16
     recorder: str = "SYN"
     version: int = VERSION
+    drift: float = 0.0
+    """Octaves by which the newest clips' dialect differs; 0: none does, and the clips have no dates."""
+
+    @property
+    def told(self) -> dict[str, object]:
+        """As it is written down: without a drift as before there was any."""
+        return {key: value for key, value in asdict(self).items() if key != "drift" or value}
+
+    def drift_of(self, index: int) -> float:
+        """Octaves of a species' clip of that number."""
+        return self.drift if index >= self.clips_per_species - round(DRIFTED * self.clips_per_species) else 0.0
+
+    def day_of(self, index: int) -> date:
+        """When a species' clip of that number was recorded."""
+        return FIRST_DAY + timedelta(days=index * DAYS // max(1, self.clips_per_species))
 
 
-def focal(rng: np.random.Generator, label: str, snr_db: float) -> NDArray[np.float32]:
-    """One focal clip, float32 at 32 kHz: 5 to 20 s (longer if its calls are) of one animal near by, over a light bed."""
+def focal(rng: np.random.Generator, label: str, snr_db: float, drift: float = 0.0) -> NDArray[np.float32]:
+    """One focal clip, float32 at 32 kHz: 5 to 20 s (longer if its calls are) of one animal near by, over a light bed.
+
+    With a `drift`, in octaves, the animal calls in another dialect; length and bed are the same to the sample.
+    """
     animal = individual(BY_LABEL[label], rng)
     seconds, at = rng.uniform(5, 20), rng.uniform(0.2, 1.2)
-    calls: list[tuple[int, NDArray[np.float32]]] = []
-    while not calls or at < seconds - 1:
-        wave = animal.call(rng)
-        calls.append((int(at * RATE), wave))
-        at += len(wave) / RATE + rng.uniform(0.3, 2.0)
+    again = copy.deepcopy(rng)
+    calls = _calls(animal, rng, at, seconds)
     n = max(int(seconds * RATE), calls[-1][0] + len(calls[-1][1]) + RATE // 4)
+    if drift:  # the plain calls were made all the same: what is drawn after them is the bed
+        (first, wave), *others = _calls(dialect(animal, drift), again, at, seconds)
+        calls = [(first, wave[: n - first]), *(one for one in others if one[0] + len(one[1]) <= n)]
     background = bed(rng, n)
     canvas = background.copy()
     for first, wave in calls:
@@ -76,6 +99,16 @@ def focal(rng: np.random.Generator, label: str, snr_db: float) -> NDArray[np.flo
         ratio = np.mean(background[here] ** 2) / np.mean(wave**2) * 10 ** (snr_db / 10)
         canvas[here] += wave * np.float32(np.sqrt(ratio))
     return turned_down(canvas)
+
+
+def _calls(animal: Individual, rng: np.random.Generator, at: float, seconds: float) -> list[tuple[int, NDArray[np.float32]]]:
+    """Calls one after the other from second `at` on, at least one: the first sample of each, and its wave."""
+    calls: list[tuple[int, NDArray[np.float32]]] = []
+    while not calls or at < seconds - 1:
+        wave = animal.call(rng)
+        calls.append((int(at * RATE), wave))
+        at += len(wave) / RATE + rng.uniform(0.3, 2.0)
+    return calls
 
 
 def minute_stem(recipe: Recipe, index: int) -> str:
@@ -92,8 +125,8 @@ def _focal_row(recipe: Recipe, folder: Path, job: tuple[str, int]) -> dict[str, 
     snr_db = round(float(rng.uniform(*NEAR_SNR_DB)), 1)
     place = rng.normal(0, 0.02, 2)
     if not path.exists():
-        write_ogg(path, focal(rng, label, snr_db))
-    return {
+        write_ogg(path, focal(rng, label, snr_db, recipe.drift_of(index)))
+    row: dict[str, object] = {
         "primary_label": label,
         "secondary_labels": "['']",
         "type": "['call']",
@@ -108,6 +141,7 @@ def _focal_row(recipe: Recipe, folder: Path, job: tuple[str, int]) -> dict[str, 
         "author": "Synthetic forest",
         "license": "cc0-1.0",
     }
+    return row | ({"date": recipe.day_of(index).isoformat()} if recipe.drift else {})
 
 
 def _minute(recipe: Recipe, folder: Path, index: int) -> list[PlacedCall]:
@@ -125,25 +159,27 @@ def write_dataset(
     minutes: int = 16,
     *,
     recorder: str = "SYN",
+    drift: float = 0.0,
     workers: int | None = None,
     progress: bool = True,
 ) -> Recipe:
     """Write the synthetic forest into `folder`; what is there already is kept, so it can be interrupted and run again.
 
+    `drift` is in octaves: the newest clips of each species are in another dialect, and all have dates (Recipe).
     `workers` is the number of processes (all cores unless given; 1 means this one). Returns the recipe, which is
     also written last, as `synthesis.json`: a folder that has it is complete.
 
     Raises Invalid if the folder holds a data set of another recipe.
     """
-    recipe = Recipe(seed, clips_per_species, minutes, recorder)
+    recipe = Recipe(seed, clips_per_species, minutes, recorder, drift=drift)
     started, done = folder / ".synthesis.started.json", folder / "synthesis.json"
     for mark in (started, done):
-        if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) != asdict(recipe):
+        if mark.exists() and _noted(mark) != asdict(recipe):
             raise Invalid(Reason.BAD_REQUEST, f"{folder} holds a forest of another recipe; name another folder or remove it.")
     if done.exists():
         return recipe
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(recipe), indent=1) + "\n"
+    text = json.dumps(recipe.told, indent=1) + "\n"
     write_whole(started, lambda part: part.write_text(text, encoding="utf-8"))
     clips = [(one.label, index) for one in INHABITANTS for index in range(clips_per_species)]
     workers = workers or os.cpu_count() or 1
@@ -164,10 +200,15 @@ def write_dataset(
                 progress,
             )
     write_taxonomy(folder)
-    write_csv(folder / "train.csv", TRAIN_COLUMNS, rows)
+    write_csv(folder / "train.csv", (*TRAIN_COLUMNS, "date") if drift else TRAIN_COLUMNS, rows)
     write_truth(folder, [(minute_stem(recipe, index), one) for index, one in enumerate(calls)])
     started.replace(done)
     return recipe
+
+
+def _noted(mark: Path) -> dict[str, object]:
+    """The recipe that a folder names, with the defaults of what it was made before."""
+    return {"drift": 0.0, **json.loads(mark.read_text(encoding="utf-8"))}
 
 
 def _collect(

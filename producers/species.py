@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -17,6 +17,9 @@ PITCH_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"Aves": (1200.0, 5000.0), "Amphibia": (1100.0, 4800.0), "Insecta": (1300.0, 5400.0), "Mammalia": (1000.0, 4400.0)}
 )
 """Hz; two octaves for each taxon, almost the same ones, so that the band of a call says little about who called."""
+
+DIALECT_TEMPO = 0.5
+"""Octaves of tempo to an octave of pitch: smaller animals call higher, and faster, but not by as much."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ def individual(inhabitant: Inhabitant, rng: np.random.Generator) -> Individual:
     """An animal of that species, drawn by chance."""
     low, high = PITCH_RANGES[inhabitant.species.taxon]
     return Individual(inhabitant, float(np.exp(rng.uniform(np.log(low), np.log(high)))), float(rng.uniform(0.85, 1.18)))
+
+
+def dialect(animal: Individual, octaves: float) -> Individual:
+    """The same animal in another dialect: its pitch moved by so many octaves (below 0: down), its tempo by half as many."""
+    return replace(animal, pitch_hz=animal.pitch_hz * 2**octaves, tempo=animal.tempo * 2 ** (DIALECT_TEMPO * octaves))
 
 
 def _new(label: str, taxon: str, scientific: str, en: str, es: str, voice: voices.Voice, peak_hour: float) -> Inhabitant:

@@ -7,10 +7,12 @@ import csv
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import date as Day
 from pathlib import Path, PurePosixPath
 
 from soundscape.errors import Invalid, Reason
 from soundscape.taxonomy import Species, read_taxonomy
+from trainer.dates import read_dates, recorded_on
 
 _COLLECTION_ID = re.compile(r"^(XC|iNat|CSA|ML|WA)\d+")
 """Xeno-canto, iNaturalist, Humboldt's CSA, Macaulay: the id ends where the number ends, whatever follows in the name."""
@@ -25,6 +27,10 @@ class Clip:
     recording: str
     weight: float = 1.0
     """How much it counts beside others of its species: what a guide said counts less than what two experts said."""
+    date: Day | None = None
+    """The day on which it was recorded, where that is known."""
+    side: str = ""
+    """`train` or `validation` where the folder's table fixes it; drawn by the split where it does not."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def read_catalog(folder: Path) -> Catalog:
             raise _invalid(f"{folder} has no {name}; give a folder in the layout of BirdCLEF 2025 (see README)")
     species = tuple(read_taxonomy(folder / "taxonomy.csv"))
     known = {one.label for one in species}
-    clips = []
+    clips, dates = [], read_dates(folder)
     for row in _read(folder / "train.csv", ("primary_label", "filename")):
         labels = (row["primary_label"], *parse_labels(row.get("secondary_labels") or ""))
         if row["primary_label"] not in known:
@@ -113,7 +119,8 @@ def read_catalog(folder: Path) -> Catalog:
         if ".." in PurePosixPath(row["filename"]).parts or row["filename"].startswith("/"):
             raise _invalid(f"train.csv names {row['filename']!r}; file names stay inside train_audio")
         heard = tuple(one for one in dict.fromkeys(labels) if one in known)
-        clips.append(Clip(row["filename"], heard, _together(row), _weight(row)))
+        day = recorded_on(row, recording_of(row["filename"]), dates)
+        clips.append(Clip(row["filename"], heard, _together(row), _weight(row), day, _side(row)))
     rows, events = read_rows(folder), folder / "soundscape_events.csv"
     placed = {recording_of(row["clip"]) for row in _read(events, ("filename",)) if row.get("clip")} if events.is_file() else set()
     stems = {row.stem for row in rows}
@@ -145,6 +152,14 @@ def _weight(row: dict[str, str]) -> float:
     if not 0.0 < weight <= 10.0:
         raise _invalid(f"train.csv has the weight {weight:g}; it must lie above 0 and at most at 10")
     return weight
+
+
+def _side(row: dict[str, str]) -> str:
+    """The column `side` of a folder that was put together from others; empty where there is none. Raises Invalid."""
+    side = row.get("side") or ""
+    if side not in ("", "train", "validation"):
+        raise _invalid(f"train.csv has the side {side!r}; it must be train or validation, or empty")
+    return side
 
 
 def read_rows(folder: Path) -> tuple[Row, ...]:

@@ -98,7 +98,7 @@ def score_by(groups: dict[str, npt.NDArray[np.intp]], truth: Bool, scores: Float
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the first scores than the second, in macro mAP on the same rows; `low` and `high` each bound it with 99 %."""
+    """How much better the first scores than the second, in macro mAP on the same rows; `low` and `high` are its percentiles."""
 
     mean: float
     low: float
@@ -145,13 +145,18 @@ def mean_ap_between(truth: Bool, scores: Floats, recordings: npt.NDArray[np.str_
     return float(low), float(high)
 
 
-def difference(truth: Bool, first: Floats, second: Floats, groups: npt.NDArray[np.str_]) -> Difference | None:
-    """Paired bootstrap over whole groups of the macro mAP of `first` less that of `second`; None where no class can be scored."""
+def difference(
+    truth: Bool, first: Floats, second: Floats, groups: npt.NDArray[np.str_], percentiles: tuple[float, float] = ONE_SIDED
+) -> Difference | None:
+    """Paired bootstrap over whole groups of the macro mAP of `first` less that of `second`; None where no class can be scored.
+
+    Of the `percentiles`, each of ONE_SIDED bounds the difference with 99 %; between those of INTERVAL it lies with 95 %.
+    """
     if not scorable(truth).any():
         return None
     weights = resamples(groups, PAIRED)
     drawn = _mean_of_classes(weighted_ap(truth, first, weights) - weighted_ap(truth, second, weights))
-    low, high = np.percentile(drawn, ONE_SIDED)
+    low, high = np.percentile(drawn, percentiles)
     mean = float(np.nanmean(ap_by_class(truth, first) - ap_by_class(truth, second)))
     return Difference(mean, float(low), float(high), len(np.unique(groups)))
 

@@ -1,4 +1,8 @@
-"""Several data folders of one layout as one: links to the sounds, tables joined; the base first, what people said beside it."""
+"""Several data folders of one layout as one: links to the sounds, tables joined; the base first, what people said beside it.
+
+The base's clips keep the side of the split that they had without the others: what a champion was not taught, its successor is not taught
+either, so that both can be judged on it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soundscape.errors import Invalid, Reason
+from trainer.catalog import read_catalog
+from trainer.split import split
 
 TABLES = ("train.csv", "soundscape_labels.csv", "soundscape_events.csv")
 """Joined row by row; `taxonomy.csv` is joined by label."""
@@ -34,15 +40,18 @@ def merge(folders: Sequence[Path], home: Path) -> Path:
         for folder in folders:
             for path in sorted((folder / kind).rglob("*")) if (folder / kind).is_dir() else ():
                 if path.is_file():
-                    _link(path, part / kind / path.relative_to(folder / kind))
+                    link(path, part / kind / path.relative_to(folder / kind))
     for name in TABLES:
         _join([folder / name for folder in folders if (folder / name).is_file()], part / name)
+    if len(folders) > 1:
+        _fix_sides(part / "train.csv", folders[0])
     _join_taxonomies([folder / "taxonomy.csv" for folder in folders if (folder / "taxonomy.csv").is_file()], part / "taxonomy.csv")
     part.rename(out)
     return out
 
 
-def _link(path: Path, target: Path) -> None:
+def link(path: Path, target: Path) -> None:
+    """Let `target` stand for a sound. Raises Invalid if it stands for another one already."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.symlink_to(path.resolve())
@@ -54,30 +63,45 @@ def _link(path: Path, target: Path) -> None:
 def _join(tables: list[Path], out: Path) -> None:
     rows, columns = [], dict[str, None]()
     for table in tables:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns |= dict.fromkeys(reader.fieldnames or ())
-            rows += list(reader)
+        more, own = read_table(table)
+        columns |= dict.fromkeys(more)
+        rows += own
     if columns:
-        _write(out, list(columns), rows)
+        write_table(out, list(columns), rows)
+
+
+def _fix_sides(table: Path, base: Path) -> None:
+    catalog = read_catalog(base)
+    sides = split(catalog.clips, catalog.placed)
+    columns, rows = read_table(table)
+    for row in rows:
+        row["side"] = sides.get(row["filename"], row.get("side") or "")
+    write_table(table, list(dict.fromkeys([*columns, "side"])), rows)
 
 
 def _join_taxonomies(tables: list[Path], out: Path) -> None:
     by_label: dict[str, dict[str, str]] = {}
     columns = dict[str, None]()
     for table in tables:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns |= dict.fromkeys(reader.fieldnames or ())
-            for row in reader:
-                known = by_label.setdefault(row["primary_label"], row)
-                if known["scientific_name"] != row["scientific_name"]:
-                    what = f"{row['primary_label']} is {known['scientific_name']} in one folder and {row['scientific_name']} in another"
-                    raise Invalid(Reason.BAD_REQUEST, f"{what}; a label has one name.")
-    _write(out, list(columns), [by_label[label] for label in sorted(by_label)])
+        more, rows = read_table(table)
+        columns |= dict.fromkeys(more)
+        for row in rows:
+            known = by_label.setdefault(row["primary_label"], row)
+            if known["scientific_name"] != row["scientific_name"]:
+                what = f"{row['primary_label']} is {known['scientific_name']} in one folder and {row['scientific_name']} in another"
+                raise Invalid(Reason.BAD_REQUEST, f"{what}; a label has one name.")
+    write_table(out, list(columns), [by_label[label] for label in sorted(by_label)])
 
 
-def _write(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the rows of a table. Raises OSError."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        return list(reader.fieldnames or ()), list(reader)
+
+
+def write_table(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    """Write a table; what a row lacks is empty. Raises OSError."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
@@ -85,7 +109,7 @@ def _write(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
 
 
 def _digest(folders: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"sides kept")
     for folder in folders:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and "evaluation" not in path.relative_to(folder).parts):
             digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())

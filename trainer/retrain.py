@@ -51,13 +51,29 @@ def run(
 
     Raises Invalid: no champion, no weights of it, or nothing new. Raises Unavailable, Broken as training does.
     """
+    champion = champion_of(settings, site)
+    release, prepared = train_on(settings, champion, data, new, minutes, name, say)
+    found = compare(prepared, champion, release, new)
+    log = settings.root / "retrainings" / f"{release.release.name}.json"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    (settings.state / "retraining" / f"{site}.json").unlink(missing_ok=True)  # what the gate or somebody else queued is done
+    log.write_text(json.dumps({"site": site, "champion": champion.release.name, "release": release.release.name, **found}, indent=1))
+    return release, found
+
+
+def train_on(
+    settings: Settings, champion: LoadedRelease, data: Path, new: list[Path], minutes: float, name: str | None, say: Callable[[str], None]
+) -> tuple[LoadedRelease, Prepared]:
+    """Train a champion on, on its base data and the new: the release, and the data that it was trained on.
+
+    Raises Invalid: no weights of the champion, or nothing new. Raises Unavailable, Broken as training does.
+    """
     from trainer.learn import Plan
     from trainer.merge import merge
     from trainer.package import WEIGHTS
     from trainer.prepare import prepare
     from trainer.train import train
 
-    champion = champion_of(settings, site)
     model = champion.release.members[0].name
     weights = champion.folder / WEIGHTS
     if not weights.is_file():
@@ -69,16 +85,9 @@ def run(
         raise Invalid(Reason.BAD_REQUEST, "There is nothing new to learn from; make a dataset with `soundscape replay --out DIR`.")
     merged = merge([data, *new], settings.root / "datasets" / "sources")
     prepared, report = prepare(merged, settings.root / "datasets", say)
-    begins_with = champion.digest
-    plan = Plan(model=model, minutes=minutes, rate=Plan(model=model, minutes=minutes).rate * SLOWER, begins_with=begins_with)
+    plan = Plan(model=model, minutes=minutes, rate=Plan(model=model, minutes=minutes).rate * SLOWER, begins_with=champion.digest)
     say(f"Training {champion.release.name} on, with {sum(map(_rows, new))} new clips beside the base's.")
-    release = train(settings, prepared, report, plan, name, False, say, weights)
-    found = compare(prepared, champion, release, merged, new)
-    log = settings.root / "retrainings" / f"{release.release.name}.json"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    (settings.state / "retraining" / f"{site}.json").unlink(missing_ok=True)  # what the gate or somebody else queued is done
-    log.write_text(json.dumps({"site": site, "champion": champion.release.name, "release": release.release.name, **found}, indent=1))
-    return release, found
+    return train(settings, prepared, report, plan, name, False, say, weights), prepared
 
 
 def champion_of(settings: Settings, site: str) -> LoadedRelease:
@@ -92,7 +101,7 @@ def champion_of(settings: Settings, site: str) -> LoadedRelease:
     return load_release(settings.releases / state.champion.name, state.champion.digest)
 
 
-def compare(prepared: Prepared, champion: LoadedRelease, release: LoadedRelease, merged: Path, new: list[Path]) -> dict[str, Any]:
+def compare(prepared: Prepared, champion: LoadedRelease, release: LoadedRelease, new: list[Path]) -> dict[str, Any]:
     """Difference in macro mAP, new less champion, on validation clips of the base ("forgetting") and of the new data ("learning").
 
     Over the labels that both know, paired, whole recordings drawn again; None where nothing can be scored.

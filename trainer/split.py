@@ -20,13 +20,15 @@ def split(clips: Sequence[Clip], placed: Collection[str], share: float = SHARE) 
 
     Recordings in `placed` (heard in the labelled soundscapes) are always in validation, and count towards its share. The
     others are drawn by the hash of their recording's id, so that new clips move few old ones. Rare species choose first.
+    Recordings whose side the folder fixes stay there; those in validation count towards the share.
     """
     recordings: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         recordings[clip.labels[0]].add(clip.recording)
-    kept = {clip.recording for clip in clips if clip.recording in placed}
+    kept = {clip.recording for clip in clips if clip.recording in placed or clip.side == VALIDATION}
+    taught = {clip.recording for clip in clips if clip.side == TRAIN} - kept
     for _, own in sorted(recordings.items(), key=lambda item: (len(item[1]), item[0])):
         wanted = max(1, round(share * len(own))) if len(own) >= MIN_RECORDINGS else 0
-        free = sorted(own - kept, key=lambda one: hashlib.sha256(one.encode()).digest())
+        free = sorted(own - kept - taught, key=lambda one: hashlib.sha256(one.encode()).digest())
         kept.update(free[: max(0, wanted - len(own & kept))])
     return {clip.filename: VALIDATION if clip.recording in kept else TRAIN for clip in clips}

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import csv
-from datetime import datetime
+import json
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from producers.dataset import write_dataset
+from producers.dataset import Recipe, focal, write_dataset
 from producers.layout import write_ogg
-from producers.scenes import PlacedCall, Purpose, labels_of_rows, scene
-from producers.species import INHABITANTS
+from producers.scenes import PlacedCall, Purpose, labels_of_rows, scene, seed_of
+from producers.species import BY_LABEL, INHABITANTS, individual
 from soundscape.errors import Invalid
 from soundscape.taxonomy import read_taxonomy
 
@@ -79,6 +80,50 @@ def test_an_interrupted_forest_grows_on_to_the_same_truth(forest: Path, tmp_path
 def test_another_recipe_is_refused(forest: Path) -> None:
     with pytest.raises(Invalid, match="another recipe"):
         write_dataset(forest, 5, clips_per_species=1, minutes=2, workers=1, progress=False)
+
+
+def test_a_drift_moves_the_newest_clips_and_no_other_over_the_same_beds(tmp_path: Path) -> None:
+    plain, drifted = (tmp_path / name for name in ("plain", "drifted"))
+    write_dataset(plain, 4, clips_per_species=3, minutes=1, workers=1, progress=False)
+    write_dataset(drifted, 4, clips_per_species=3, minutes=1, drift=1.0, workers=1, progress=False)
+    rows = _rows(drifted / "train.csv")
+    assert [{key: value for key, value in row.items() if key != "date"} for row in rows] == _rows(plain / "train.csv")
+    for row in rows:
+        before, after = (soundfile.read(folder / "train_audio" / row["filename"])[0] for folder in (plain, drifted))
+        newest = row["filename"].endswith("00002.ogg")
+        assert before.shape == after.shape
+        assert np.array_equal(before, after) is not newest
+    for name in TRUTH[1:]:
+        assert (drifted / name).read_bytes() == (plain / name).read_bytes()
+    by_species: dict[str, list[date]] = {}
+    for row in rows:
+        by_species.setdefault(row["primary_label"], []).append(date.fromisoformat(row["date"]))
+    for days in by_species.values():
+        assert days == sorted(set(days)) and (days[-1] - days[0]).days == 486  # two thirds of two years
+
+
+def test_a_drifted_call_is_the_same_animals_higher_by_that_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    label = next(one.label for one in INHABITANTS if one.species.scientific == "Tinamulus undosus")
+    monkeypatch.setattr("producers.dataset.bed", lambda _, n: np.full(n, 1e-4, np.float32))
+
+    def pitch(drift: float) -> float:
+        wave = focal(seed_of(4, 9), label, 40.0, drift)
+        return float(np.fft.rfftfreq(len(wave), 1 / 32000)[1:][np.abs(np.fft.rfft(wave))[1:].argmax()])
+
+    rng = seed_of(4, 9)
+    assert pitch(0.0) == pytest.approx(individual(BY_LABEL[label], rng).pitch_hz, rel=0.4)
+    assert pitch(0.7) / pitch(0.0) == pytest.approx(2**0.7, rel=0.2)
+
+
+def test_without_a_drift_not_a_byte_is_other_and_an_older_forest_is_accepted(forest: Path) -> None:
+    assert json.loads((forest / "synthesis.json").read_text()) == {
+        "seed": 4, "clips_per_species": 1, "minutes": 2, "recorder": "SYN", "version": 1,
+    }  # fmt: skip
+    assert "date" not in _rows(forest / "train.csv")[0]
+    write_dataset(forest, 4, clips_per_species=1, minutes=2, workers=1, progress=False)
+    with pytest.raises(Invalid, match="another recipe"):
+        write_dataset(forest, 4, clips_per_species=1, minutes=2, drift=0.5, workers=1, progress=False)
+    assert [Recipe(1, 10, drift=0.5).drift_of(n) for n in (0, 6, 7, 9)] == [0.0, 0.0, 0.5, 0.5]
 
 
 def test_ogg_keeps_length_and_level(tmp_path: Path) -> None:

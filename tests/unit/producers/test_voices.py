@@ -6,7 +6,7 @@ from scipy.signal import stft
 
 from producers.beds import air_loss_db, bed, travel
 from producers.notes import RATE
-from producers.species import BY_LABEL, INHABITANTS, Inhabitant, individual
+from producers.species import BY_LABEL, INHABITANTS, Inhabitant, dialect, individual
 from producers.voices import falling_whistles, rising_whistles
 from soundscape.taxonomy import TAXA
 
@@ -55,3 +55,10 @@ def test_beds_differ_and_keep_their_level() -> None:
     for sound in (one, other):
         assert -48.1 <= 20 * np.log10(np.sqrt(np.mean(sound.astype(np.float64) ** 2))) <= -33.9
     assert not np.array_equal(one, other)
+
+
+def test_a_dialect_moves_pitch_and_tempo_and_nothing_else() -> None:
+    animal = individual(INHABITANTS[0], np.random.default_rng(1))
+    higher, same = dialect(animal, 1.0), dialect(animal, 0.0)
+    assert (higher.pitch_hz / animal.pitch_hz, higher.tempo / animal.tempo) == pytest.approx((2.0, 2**0.5))
+    assert higher.inhabitant is animal.inhabitant and same == animal

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trainer.evaluate import ap_by_class, auc_by_class, score, score_by
+from trainer.evaluate import INTERVAL, ap_by_class, auc_by_class, difference, score, score_by
 
 
 def _some(seed: int, rows: int = 60, labels: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +56,13 @@ def test_groups_without_a_class_to_score_are_left_out() -> None:
     truth[:, 4] = False
     found = score_by({"Aves": np.array([0, 1]), "Mammalia": np.array([4])}, truth, scores)
     assert list(found) == ["Aves"] and found["Aves"].classes == 2
+
+
+def test_the_interval_of_a_difference_is_as_wide_as_its_percentiles_say() -> None:
+    truth, scores = _some(4)
+    _, others = _some(5)
+    recordings = np.array([str(n // 2) for n in range(len(truth))])
+    one_sided, two_sided = difference(truth, scores, others, recordings), difference(truth, scores, others, recordings, INTERVAL)
+    assert one_sided is not None and two_sided is not None
+    assert one_sided.mean == two_sided.mean and one_sided.groups == two_sided.groups == 30
+    assert one_sided.low < two_sided.low < two_sided.mean < two_sided.high < one_sided.high

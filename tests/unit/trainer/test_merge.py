@@ -10,6 +10,7 @@ import pytest
 from soundscape.errors import Invalid
 from trainer.catalog import read_catalog
 from trainer.merge import merge
+from trainer.split import split
 from trainer.testing import write_folder
 
 
@@ -75,3 +76,19 @@ def test_a_weight_that_is_none(new: Path, weight: str) -> None:
     table.write_text(table.read_text().replace("0.9", weight))
     with pytest.raises(Invalid, match="weight"):
         read_catalog(new)
+
+
+def test_no_side_of_the_base_changes_because_something_was_added(tmp_path: Path) -> None:
+    base, new = write_folder(tmp_path / "base", clips=8, seconds=0.5), tmp_path / "new"
+    before, label = read_catalog(base), read_catalog(base).labels[0]
+    (new / "train_audio" / label).mkdir(parents=True)
+    rows = [f"{label},[],{label}/XC{n}.ogg" for n in range(90_000, 90_060)]
+    for row in rows:
+        (new / "train_audio" / row.rpartition(",")[2]).write_bytes(row.encode())
+    (new / "train.csv").write_text("\n".join(["primary_label,secondary_labels,filename", *rows]) + "\n")
+    (new / "taxonomy.csv").write_bytes((base / "taxonomy.csv").read_bytes())
+    own, merged = split(before.clips, before.placed), read_catalog(merge([base, new], tmp_path / "home"))
+    sides = split(merged.clips, merged.placed)
+    assert {name: sides[name] for name in own} == own
+    added = [side for name, side in sides.items() if name not in own]
+    assert added.count("validation") == round(0.15 * 68) - list(own.values()).count("validation") // 3  # the rest of the species' share

@@ -37,3 +37,12 @@ def test_placed_recordings_count_towards_the_share() -> None:
     clips = [Clip(f"a/XC{n}.ogg", ("a",), f"XC{n}") for n in range(20)]
     sides = split(clips, {"XC3", "XC4", "XC5"})
     assert {name for name, side in sides.items() if side == VALIDATION} == {"a/XC3.ogg", "a/XC4.ogg", "a/XC5.ogg"}
+
+
+def test_a_side_that_the_folder_fixes_stays_and_counts_towards_the_share() -> None:
+    fixed = {n: "validation" if n < 5 else "train" for n in range(30)}
+    clips = [Clip(f"a/XC{n}.ogg", ("a",), f"XC{n}", side=fixed.get(n, "")) for n in range(60)]
+    sides = split(clips, ())
+    assert all(sides[f"a/XC{n}.ogg"] == side for n, side in fixed.items())
+    assert list(sides.values()).count(VALIDATION) == 9
+    assert split(clips, {"XC20"})["a/XC20.ogg"] == VALIDATION, "what is heard in a labelled soundscape is never learnt from"
