@@ -14,7 +14,10 @@ from trainer.replay_range import Span, parse_bound
 SIX = datetime(2026, 3, 1, 6, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["2026-03-01T06:00", "2026-03-01T06:00:00", "2026-03-01T06:00:00.000+00:00", "2026-03-01T06:00Z", "2026-03-01T01:00-05:00"])
+MOMENTS = ["2026-03-01T06:00", "2026-03-01T06:00:00", "2026-03-01T06:00:00.000+00:00", "2026-03-01T06:00Z", "2026-03-01T01:00-05:00"]
+
+
+@pytest.mark.parametrize("text", MOMENTS)
 def test_a_moment_is_utc_unless_it_says_otherwise(text: str) -> None:
     assert parse_bound([text], None, "from") == SIX
 
