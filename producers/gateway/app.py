@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from producers.gateway import explain, feedback, problems, tours
 from producers.gateway.answers import Known
-from producers.gateway.body import SMALL, kind_of, parse_json, read_body
+from producers.gateway.body import SMALL, Kind, kind_of, parse_json, read_body
 from producers.gateway.docs import DESCRIPTION, POST_BODY, RESPONSES
 from producers.gateway.door import Authorised, Given, serves, site_of
 from producers.gateway.intake import Prepared, lane_of, prepare_log_mels, prepare_sound, recorded
@@ -26,8 +26,9 @@ from soundscape.audio import sha256
 from soundscape.errors import Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Name, Names
 from soundscape.events import clip_id as identity
+from soundscape.keys import Key
 from soundscape.metrics import ANSWER_SECONDS, CLIPS_IN, CLIPS_OUT, STAGE_SECONDS
-from soundscape.topics import LANES
+from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
 from soundscape.wire import decode, encode
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -73,8 +74,13 @@ async def post_clip(request: Request, query: Annotated[Told, Query()], key: Auth
 
     A clip is the same clip when site, stream, `recorded_at` and bytes are the same: sent again, its answer comes at once.
     """
-    started = time.perf_counter()
     kind = kind_of(request.headers.get("content-type", ""))
+    with services.room.taken(request, kind):
+        return await _taken(request, kind, query, key, services)
+
+
+async def _taken(request: Request, kind: Kind, query: Told, key: Key, services: Services) -> JSONResponse:
+    started = time.perf_counter()
     body, told = await read_body(request, kind), query
     if kind == "json":
         said, body = await parse_json(body)
@@ -97,6 +103,9 @@ async def post_clip(request: Request, query: Annotated[Told, Query()], key: Auth
         if known is not None and known.state == "predicted":
             return respond(clip_id, known, told.scores)
         if before is None or before.state == "dead":
+            for topic in (PREDICTIONS, DEAD_LETTERS):  # who listens to neither may miss the answer for ever
+                services.reports.require(topic.name)
+            services.guard.check_disk()  # before the work of decoding
             prepared = prepared or await prepare_sound(body, services.children)
             event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request))
             await _publish(services, event, lane_of(prepared.seconds))
@@ -116,7 +125,6 @@ async def _remembered(services: Services, clip_id: str) -> Known | None:
 
 
 async def _publish(services: Services, event: ClipRecorded, lane: Literal["live", "bulk"]) -> None:
-    services.guard.check_disk()
     services.guard.check_backlog(lane)
     with STAGE_SECONDS.labels(lane, "acknowledged").time():
         await services.publisher.publish(LANES[lane].name, encode(event))

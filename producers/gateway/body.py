@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from fastapi import Request
@@ -28,6 +30,11 @@ FORM_BYTES = 64 * 1024
 _SOUND = ("", "application/ogg", "application/octet-stream")
 """Content types that, beside audio/*, are taken for sound: the first bytes decide."""
 
+BESIDE = 2 * 1024 * 1024
+"""Bytes up to which a body is always read: a guide's clip never waits for somebody's hour of WAV."""
+ROOM_BYTES = 256 * 1024 * 1024
+"""Of all larger bodies together, as announced; each is held some three times over while it is decoded."""
+
 Kind = Literal["sound", "json", "log-mels"]
 F = TypeVar("F", bound=BaseModel)
 
@@ -48,9 +55,34 @@ def kind_of(content_type: str) -> Kind:
     )
 
 
+LIMITS: dict[Kind, int] = {"sound": MAX_BYTES, "json": JSON_BYTES, "log-mels": MAX_MESSAGE_BYTES}
+"""Bytes of a body, by what it is."""
+
+
+class Room:
+    """Memory for large bodies: what does not fit beside those that are there is refused before it is read."""
+
+    def __init__(self, room_bytes: int = ROOM_BYTES) -> None:
+        self._free = room_bytes
+
+    @contextmanager
+    def taken(self, request: Request, kind: Kind) -> Iterator[None]:
+        """Hold what the body may take until the request is answered. Raises Problem (503, busy)."""
+        said = request.headers.get("content-length", "")
+        wanted = min(int(said), LIMITS[kind]) if said.isdigit() else LIMITS[kind]  # chunked: nobody knows
+        wanted = 0 if wanted <= BESIDE else wanted
+        if wanted > self._free:
+            raise Problem(503, "busy", "Other large uploads are being read; send it again in a moment, or as OGG.")
+        self._free -= wanted
+        try:
+            yield
+        finally:
+            self._free += wanted
+
+
 async def read_body(request: Request, kind: Kind) -> bytes:
     """The whole body. Raises Invalid (too-large) as soon as it is known to be, Problem (408, 400) if it does not arrive."""
-    return await _read(request, {"sound": MAX_BYTES, "json": JSON_BYTES, "log-mels": MAX_MESSAGE_BYTES}[kind])
+    return await _read(request, LIMITS[kind])
 
 
 async def read_form(request: Request, form: type[F]) -> F:

@@ -27,7 +27,7 @@ STATUS = {
     Reason.MODEL_UNAVAILABLE: 503,
 }
 """HTTP status of a reason; the others say that the clip itself will never work: 422."""
-RETRY_S = {"no-release": 30, "disk-full": 60, "backlog": 10, "unavailable": 5, "starting": 2}
+RETRY_S = {"no-release": 30, "disk-full": 60, "backlog": 10, "unavailable": 5, "starting": 2, "busy": 5}
 """Seconds of Retry-After by reason."""
 NAMES = {401: "unauthorized", 403: "forbidden", 404: "not-found", 405: "method-not-allowed", 413: "too-large", 500: "internal-error"}
 """Reasons of what the framework itself refuses."""

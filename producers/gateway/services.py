@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from producers.gateway.answers import Answers, Known
+from producers.gateway.body import Room
 from producers.gateway.intake import Children
 from producers.gateway.shelf import Locks, Reads
 from producers.gateway.sites import Sites
@@ -71,3 +72,4 @@ class Services:
     shadows: Shadows = field(default_factory=Shadows)
     tours: Tours = field(default_factory=Tours)
     locks: Locks = field(default_factory=Locks)
+    room: Room = field(default_factory=Room)

@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import Request
 
 from producers.gateway import body as body_module
 from producers.gateway.answers import Answers, Known, death_in, prediction_in
 from producers.gateway.app import create_app
+from producers.gateway.body import BESIDE, Room
 from producers.gateway.guard import Guard
 from producers.gateway.intake import Prepared, recorded
 from producers.gateway.problems import Problem
@@ -47,6 +49,7 @@ class World:
         self.sent: list[tuple[str, Message]] = []
         self.reply: Callable[[ClipRecorded], None] = lambda clip: None
         self.older: dict[str, Known] = {}
+        self.unread: set[str] = set()
         self.failure: Exception | None = None
         self.lost: Exception | None = None
 
@@ -61,7 +64,8 @@ class World:
         return None
 
     def require(self, topic: str) -> None:
-        """Everything has been read."""
+        if topic in self.unread:
+            raise Problem(503, "starting", f"The gateway is reading {topic} still; ask again in a moment.")
 
     async def find(self, clip_id: str) -> Known | None:
         if self.lost:
@@ -203,6 +207,33 @@ def refused(answer: httpx.Response, status: int, reason: str) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.parametrize("topic", ["predictions", "dead-letters"])
+async def test_no_clip_is_published_whose_answer_could_be_missed(world: World, client: httpx.AsyncClient, topic: str) -> None:
+    world.unread = {topic}
+    refused(await client.post("/v1/clips", content=CLIP, headers=OGG), 503, "starting")
+    assert world.sent == []
+    world.unread = set()
+    assert (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 202
+
+
+async def test_large_bodies_share_a_room_and_a_clip_passes_beside_them() -> None:
+    room = Room(3 * BESIDE)
+
+    def asked(**headers: str) -> Request:
+        return Request({"type": "http", "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]})
+
+    large, small, chunked = asked(content_length=str(2 * BESIDE)), asked(content_length=str(BESIDE)), asked()
+    with room.taken(large, "sound"):
+        for other in (large, chunked):
+            with pytest.raises(Problem) as refusal, room.taken(other, "sound"):
+                raise AssertionError("it was let in")
+            assert (refusal.value.status, refusal.value.reason) == (503, "busy")
+        with room.taken(small, "sound"):
+            """A guide's clip."""
+    with room.taken(large, "sound"):
+        """The room is free again."""
+
+
 async def test_a_clip_is_accepted_only_with_the_acknowledgement(world: World, client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/clips", content=CLIP, headers=OGG)
     assert answer.status_code == 202
@@ -322,7 +353,7 @@ async def test_a_body_that_does_not_hold_has_its_answer(
 async def test_a_body_beyond_the_limit_is_not_read_on(
     world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, declared: bool
 ) -> None:
-    monkeypatch.setattr(body_module, "MAX_BYTES", 1000)
+    monkeypatch.setitem(body_module.LIMITS, "sound", 1000)
     read = 0
 
     async def chunks() -> AsyncIterator[bytes]:
