@@ -7,11 +7,10 @@ import time
 from producers.disk import lack_of_room
 from soundscape.kafka import backlog, new_admin
 from soundscape.settings import Settings
-from soundscape.topics import RECORDINGS
+from soundscape.topics import RECORDINGS, group_of
 
 LOOK_S = 5.0
 """Seconds between two questions to the broker: does it answer, and how long is the backlog."""
-GROUP = "analyse-bulk"
 
 
 class Lane:
@@ -27,7 +26,7 @@ class Lane:
     def has_room(self) -> bool:
         """Whether one more clip may be sent; `why` says why not. Raises Unavailable if the broker does not answer, OSError."""
         if time.monotonic() > self._asked_at + LOOK_S:
-            self._free = self._limit - backlog(self._admin, RECORDINGS, GROUP)
+            self._free = self._limit - backlog(self._admin, RECORDINGS, group_of("bulk"))
             self._asked_at = time.monotonic()
         full = "The bulk lane's backlog is full." if self._free <= 0 else ""
         self.why = lack_of_room(self._settings) or full

@@ -159,7 +159,7 @@ def _is_chained(body: bytes) -> bool:
 
 
 def _is_cut_off(body: bytes, kind: str) -> bool:
-    """Whether the container says that more should follow (libsndfile decodes half a file without a word)."""
+    """Whether the container says that more should follow (libsndfile decodes half a file without a word). An MP3 never says."""
     if kind == "audio/wav" and body[8:12] == b"WAVE":
         at = 12
         while at + 8 <= len(body):
@@ -169,10 +169,11 @@ def _is_cut_off(body: bytes, kind: str) -> bool:
             at += 8 + size + size % 2
         return True
     if kind == "audio/ogg":  # RFC 3533: a page is 27 bytes, a table of segment sizes, and their sum of bytes
-        at = 0
+        at, ended = 0, False
         while body[at : at + 4] == b"OggS":
             if at + 27 > len(body) or at + 27 + body[at + 26] > len(body):
                 return True
+            ended = bool(body[at + 5] & 4)  # the flag of a stream's last page
             at += 27 + body[at + 26] + sum(body[at + 27 : at + 27 + body[at + 26]])
-        return at > len(body)
+        return at > len(body) or not ended
     return False

@@ -16,7 +16,7 @@ from producers.gateway import explain, feedback, problems, tours
 from producers.gateway.answers import Known
 from producers.gateway.body import SMALL, Kind, kind_of, parse_json, read_body
 from producers.gateway.docs import DESCRIPTION, POST_BODY, RESPONSES
-from producers.gateway.door import Authorised, Given, serves, site_of
+from producers.gateway.door import Authorised, Given, Guide, serves, site_of
 from producers.gateway.intake import Prepared, lane_of, prepare_log_mels, prepare_sound, recorded
 from producers.gateway.problems import Problem
 from producers.gateway.schemas import Asked, ClipState, SpeciesEntry, SpeciesList, Told, prediction_of
@@ -69,7 +69,7 @@ async def metrics() -> Response:
 
 
 @router.post("/v1/clips", tags=["clips"], openapi_extra={"requestBody": POST_BODY}, responses=RESPONSES, response_model=ClipState)
-async def post_clip(request: Request, query: Annotated[Told, Query()], key: Authorised, services: Given) -> JSONResponse:
+async def post_clip(request: Request, query: Annotated[Told, Query()], key: Guide, services: Given) -> JSONResponse:
     """Send a clip; with `wait`, have its species in the same response.
 
     A clip is the same clip when site, stream, `recorded_at` and bytes are the same: sent again, its answer comes at once.
@@ -132,7 +132,7 @@ async def _publish(services: Services, event: ClipRecorded, lane: Literal["live"
 
 
 @router.get("/v1/clips/{clip_id}", tags=["clips"], responses=RESPONSES, response_model=ClipState)
-async def get_clip(clip_id: UUID, query: Annotated[Asked, Query()], key: Authorised, services: Given) -> JSONResponse:
+async def get_clip(clip_id: UUID, query: Annotated[Asked, Query()], key: Guide, services: Given) -> JSONResponse:
     """Where a clip is, and its answer; `wait` waits for it."""
     name = str(clip_id)
     with services.answers.expect(name) as answer:

@@ -121,6 +121,19 @@ def test_half_a_file_is_refused(kind: str, part: float) -> None:
     assert refused(body[: int(len(body) * part)]) in {Reason.TRUNCATED, Reason.NOT_AUDIO}
 
 
+def test_an_ogg_that_was_cut_between_two_pages_is_refused() -> None:
+    """Each page is whole, and none is the last."""
+    noise = np.random.default_rng(7).normal(0, 0.1, 30 * SAMPLE_RATE).astype(np.float32)
+    body, at, ends = written(noise, SAMPLE_RATE, "OGG"), 0, []
+    while at < len(body):
+        at += 27 + body[at + 26] + sum(body[at + 27 : at + 27 + body[at + 26]])
+        ends.append(at)
+    assert len(ends) > 4
+    assert decode(body[: ends[-1]]).size
+    assert refused(body[: ends[len(ends) // 2]]) is Reason.TRUNCATED
+
+
+
 def test_too_short_sound_is_refused() -> None:
     """No sample, and a fiftieth of a second."""
     assert refused(written(np.zeros(0, np.float32), SAMPLE_RATE, "WAV")) is Reason.TOO_SHORT
