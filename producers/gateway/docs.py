@@ -72,7 +72,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     413: refusal("Too large", problem(413, "too-large", "The body has more than 64000000 bytes.")),
     415: refusal("Neither sound nor JSON nor log-mels", problem(415, "unsupported-media-type", "text/plain is not taken.")),
     422: {
-        "description": "Refused at the door, or dead after it was queued: sent again as it is, only `no-release` and `model-unavailable` may end otherwise",
+        "description": "Refused at the door, or dead after it was queued; sent again as it is, only a clip that died of `no-release` or "
+        "`model-unavailable` may be answered",
         "model": ClipState,
         "content": {
             "application/json": {"example": _DEAD},
