@@ -60,6 +60,8 @@ class EfficientNetB0(nn.Module):
         return out
 
 
+HEAD = "birdnet_head"
+"""The model that is no network of ours: a linear head on BirdNET's embeddings (trainer/head.py)."""
 MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b0": EfficientNetB0}
 """By the name that `--model` takes."""
 
@@ -67,5 +69,5 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b
 def build(name: str, labels: int) -> nn.Module:
     """A network by name. Raises Invalid if there is none of that name."""
     if name not in MODELS:
-        raise Invalid(Reason.BAD_REQUEST, f"There is no model {name!r}; there are {', '.join(MODELS)}.")
+        raise Invalid(Reason.BAD_REQUEST, f"There is no model {name!r}; there are {', '.join(MODELS)} and {HEAD}.")
     return MODELS[name](labels)

@@ -69,7 +69,7 @@ def package(
     save_weights(net, prepared.labels, folder / WEIGHTS)
     common, own = thresholds.choose(mixed_truth, quantize.sigmoid(quantize.run(served, mixed)))
     metrics: dict[str, Any] = {
-        judged_on: _measured(prepared, truth, quantize.run(served, windows), recordings),
+        judged_on: measured(prepared, truth, quantize.run(served, windows), recordings),
         "int8": {
             "bytes": int8.stat().st_size, "judged_on": judged_on, "map": after.mean_ap, "fp32_bytes": fp32.stat().st_size,
             "fp32_map": before.mean_ap, "served": "int8" if fits else "fp32", "onnx_difference": difference,
@@ -78,7 +78,7 @@ def package(
         "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
     }  # fmt: skip
     if prepared.of(store.JUDGE):
-        metrics["soundscapes"] = soundscapes(prepared, served)
+        metrics["soundscapes"] = soundscapes(prepared, lambda own: quantize.run(served, np.concatenate([*map(prepared.windows, own)])))
     member = Member(
         name=model,
         file=served.name,
@@ -107,17 +107,20 @@ def package(
     )
 
 
-def soundscapes(prepared: store.Prepared, model: Path) -> dict[str, Any]:
-    """How well a model hears the labelled soundscapes, row by row, beside those that hear almost nothing."""
+def soundscapes(prepared: store.Prepared, answer: Callable[[list[store.Item]], Float32]) -> dict[str, Any]:
+    """How well a model hears the labelled soundscapes, row by row, beside those that hear almost nothing.
+
+    `answer`: logits float32 (windows, labels) of every window of sounds, in their order.
+    """
     items = prepared.of(store.JUDGE)
     windows, truth, stems, kept = rows_of(prepared, items)
     scores = {
-        "model": quantize.run(model, windows),
+        "model": answer(items)[kept],
         "constant": rivals.constant(truth),
         "band_energy": rivals.band_energy(prepared, windows),
         "level_and_bandwidth": rivals.level_and_bandwidth(prepared, items)[kept],
     }
-    found = _measured(prepared, truth, scores.pop("model"), stems)
+    found = measured(prepared, truth, scores.pop("model"), stems)
     return {**found, "rivals": {name: asdict(evaluate.score(truth, one)) for name, one in scores.items()}}
 
 
@@ -141,7 +144,8 @@ def rows_of(prepared: store.Prepared, items: list[store.Item]) -> tuple[Float32,
     return np.stack(windows), np.stack(truth), np.array(stems), np.array(kept, np.intp)
 
 
-def _measured(prepared: store.Prepared, truth: Bool, scores: Float32, recordings: npt.NDArray[np.str_]) -> dict[str, Any]:
+def measured(prepared: store.Prepared, truth: Bool, scores: Float32, recordings: npt.NDArray[np.str_]) -> dict[str, Any]:
+    """Macro scores with their intervals over recordings, and by taxon; bool and float32 (rows, labels)."""
     taxa: dict[str, list[int]] = {}
     for n, one in enumerate(prepared.species):
         taxa.setdefault(one.taxon, []).append(n)

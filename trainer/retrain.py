@@ -68,15 +68,17 @@ def train_on(
 
     Raises Invalid: no weights of the champion, or nothing new. Raises Unavailable, Broken as training does.
     """
+    from trainer.head import STARTS_FROM
     from trainer.learn import Plan
     from trainer.merge import merge
+    from trainer.models import HEAD
     from trainer.package import WEIGHTS
     from trainer.prepare import prepare
     from trainer.train import train
 
     model = champion.release.members[0].name
-    weights = champion.folder / WEIGHTS
-    if not weights.is_file():
+    weights = champion.folder / WEIGHTS if model not in STARTS_FROM else None
+    if weights is not None and not weights.is_file():
         raise Invalid(
             Reason.BAD_REQUEST,
             f"{champion.release.name} keeps no weights to begin with (it was not trained here); train one first with `soundscape train`.",
@@ -86,6 +88,8 @@ def train_on(
     merged = merge([data, *new], settings.root / "datasets" / "sources")
     prepared, report = prepare(merged, settings.root / "datasets", say)
     plan = Plan(model=model, minutes=minutes, rate=Plan(model=model, minutes=minutes).rate * SLOWER, begins_with=champion.digest)
+    if weights is None:  # what BirdNET knows stays; its last layer is learnt anew, on all of the data
+        plan = Plan(model=HEAD, minutes=minutes, begins_with=champion.digest)
     say(f"Training {champion.release.name} on, with {sum(map(_rows, new))} new clips beside the base's.")
     return train(settings, prepared, report, plan, name, False, say, weights), prepared
 
@@ -106,18 +110,17 @@ def compare(prepared: Prepared, champion: LoadedRelease, release: LoadedRelease,
 
     Over the labels that both know, paired, whole recordings drawn again; None where nothing can be scored.
     """
-    import numpy as np
-
-    from trainer import evaluate, quantize, store
+    from trainer import evaluate, store
+    from trainer.evaluation.hear import heard_by
 
     fresh = {str(path.relative_to(folder)) for folder in new for path in (folder / "train_audio").rglob("*.ogg")}
     shared = [label for label in prepared.labels if label in champion.label_names]
     columns = [prepared.labels.index(label) for label in shared]
 
-    def scores(one: LoadedRelease, windows: Any) -> Any:
+    def scores(one: LoadedRelease, items: list[store.Item]) -> Any:
         member = one.release.members[0]
         where = [member.labels.index(label) for label in shared]
-        return quantize.run(one.folder / member.file, windows)[:, where]
+        return heard_by(one, prepared, items)[:, where]
 
     found: dict[str, Any] = {}
     for what, items in (
@@ -127,9 +130,8 @@ def compare(prepared: Prepared, champion: LoadedRelease, release: LoadedRelease,
         if not items:
             found[what] = None
             continue
-        windows = np.concatenate([prepared.windows(item) for item in items])
         truth, recordings = prepared.truth(items)
-        one = evaluate.difference(truth[:, columns], scores(release, windows), scores(champion, windows), recordings)
+        one = evaluate.difference(truth[:, columns], scores(release, items), scores(champion, items), recordings)
         found[what] = None if one is None else asdict(one)
     return found
 

@@ -8,14 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soundscape.errors import Broken, Invalid
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
 from trainer.learn import EPOCHS, Plan
+from trainer.models import HEAD
 from trainer.prepare import Report
+
+if TYPE_CHECKING:
+    from trainer.tracking import Run
 
 LICENCE = "Own weights; trained on {source} only, whose recordings keep their licences"
 
@@ -39,13 +43,12 @@ def train(
     run = run_name(prepared, plan)
     release_name = name or run
     folder = settings.releases / release_name
-    if (made := _made(folder, prepared, plan, release_name)) is not None and not again:
+    if (before := _made(folder, prepared, plan, release_name)) is not None and not again:
         say("The same data and plan have made this release already; --again trains anew.")
-        return made
+        return before
     home = prepared.folder / "models" / run
     if again and home.exists():
         home.rename(home.with_name(f"{run}.{time.time_ns()}"))
-    from trainer.ray_run import STATE, fit
     from trainer.tracking import git_commit, tracked
 
     commit = git_commit()
@@ -57,31 +60,62 @@ def train(
             tracking.artifact(prepared.folder / "report.json", "prepare")
         tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
 
-        def on_epoch(found: dict[str, Any]) -> None:
-            left = max(0.0, plan.minutes * 60 - found["elapsed_s"])
-            line = (
-                f"epoch {found['epoch']:2d}/{EPOCHS}: loss {found['loss']:.4f}, {found['windows_per_s']:.0f} windows/s, {left:.0f} s left"
-            )
-            if "validation_auc" in found:
-                line += f"; validation AUC {found['validation_auc']:.3f}, mAP {found['validation_map']:.3f}"
-            say(line)
-            tracking.metrics({key: value for key, value in found.items() if key != "epoch"}, step=int(found["epoch"]))
-
-        clips = len(prepared.of(store.TRAIN))
-        say(f"Training {plan.model} for {plan.minutes:g} min on {clips} clips of {len(prepared.labels)} species ...")
-        checkpoint = fit(prepared.folder, run, plan, settings.ray_address, on_epoch, weights)
-        net, training = _trained(checkpoint / STATE, prepared, plan)
-        from trainer.package import package
-
         licence = LICENCE.format(source=prepared.source.name)
-        release = package(prepared, net, plan.model, folder, release_name, say, commit, tracking.run_id, licence, training)
-        served = folder / release.release.members[0].file
-        tracking.metrics(_numbers(release.release.metrics))
+        if plan.model == HEAD:
+            from trainer.head import make_head
+
+            made = make_head(prepared, folder, release_name, say, _told(say), commit, tracking.run_id, {"plan": _plan(plan)})
+        else:
+            made = _network(settings, prepared, plan, folder, release_name, say, commit, tracking, licence, weights)
+        served = made.folder / made.release.members[0].file
+        tracking.metrics(_numbers(made.release.metrics))
         tracking.artifact(folder / "release.json", "release")
-        version = tracking.register(served, _registered_as(prepared), {"release": release_name, "digest": release.digest})
+        tags = {"release": release_name, "digest": made.digest}
+        version = tracking.register(served, _registered_as(prepared), tags) if served.suffix == ".onnx" else None
         if version:
             say(f"Registered in MLflow as {_registered_as(prepared)} version {version} (alias candidate).")
-    return release
+    return made
+
+
+def _network(
+    settings: Settings,
+    prepared: store.Prepared,
+    plan: Plan,
+    folder: Path,
+    name: str,
+    say: Callable[[str], None],
+    commit: str | None,
+    tracking: Run,
+    licence: str,
+    weights: Path | None,
+) -> LoadedRelease:
+    """Train a network as a Ray job, and package it."""
+    from trainer.package import package
+    from trainer.ray_run import STATE, fit
+
+    def on_epoch(found: dict[str, Any]) -> None:
+        left = max(0.0, plan.minutes * 60 - found["elapsed_s"])
+        line = f"epoch {found['epoch']:2d}/{EPOCHS}: loss {found['loss']:.4f}, {found['windows_per_s']:.0f} windows/s, {left:.0f} s left"
+        if "validation_auc" in found:
+            line += f"; validation AUC {found['validation_auc']:.3f}, mAP {found['validation_map']:.3f}"
+        say(line)
+        tracking.metrics({key: value for key, value in found.items() if key != "epoch"}, step=int(found["epoch"]))
+
+    clips = len(prepared.of(store.TRAIN))
+    say(f"Training {plan.model} for {plan.minutes:g} min on {clips} clips of {len(prepared.labels)} species ...")
+    checkpoint = fit(prepared.folder, run_name(prepared, plan), plan, settings.ray_address, on_epoch, weights)
+    net, training = _trained(checkpoint / STATE, prepared, plan)
+    return package(prepared, net, plan.model, folder, name, say, commit, tracking.run_id, licence, training)
+
+
+def _told(say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Progress of hearing, said at every tenth."""
+
+    def told(done: int, of: int) -> None:
+        if of and done * 10 // of != (done - 1) * 10 // of:
+            say(f"heard {done} of {of} sounds")
+
+    return told
 
 
 def run_name(prepared: store.Prepared, plan: Plan) -> str:

@@ -17,6 +17,7 @@ from soundscape.features import FeatureSpec
 from soundscape.fuse import Fused, fuse
 from soundscape.isolation import ChildPool
 from soundscape.release import LoadedRelease, Member
+from trainer import store
 
 Float32 = npt.NDArray[np.float32]
 
@@ -62,6 +63,19 @@ class Ears:
     def answer(self, features: Features, recorded_at: Any = None) -> Fused:
         """The release's answer to a sound, as the workers fuse it."""
         return fuse(self.loaded, self.members(features.by_spec), features.silent, recorded_at)
+
+
+def heard_by(loaded: LoadedRelease, prepared: store.Prepared, items: Sequence[store.Item]) -> Float32:
+    """What the first member of a release says of prepared sounds: probabilities float32 (windows, outputs), in the sounds' order."""
+    member = loaded.release.members[0]
+    spec, model = loaded.release.features[member.feature_fingerprint], model_of(member, loaded.folder / member.file, 2)
+
+    def windows(item: store.Item) -> Float32:
+        if spec == prepared.spec:
+            return prepared.windows(item)
+        return spec.compute(sound_of(prepared.source / item.name))
+
+    return np.concatenate([model(windows(item)) for item in items])
 
 
 def model_of(member: Member, path: Path, threads: int) -> Callable[[Float32], Float32]:
