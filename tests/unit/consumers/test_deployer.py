@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from consumers import deployer as module
@@ -13,7 +14,7 @@ from consumers.deployer import Deployer
 from consumers.model_server import ModelServer, build, configuration
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import DeploymentStepped, Event, SiteDeployed
-from soundscape.release import load_release, write_release
+from soundscape.release import WEEKS, load_release, write_release
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
 
@@ -270,6 +271,31 @@ def test_a_release_that_was_changed_after_its_deployment_is_not_served(world: Wo
     path.write_text(path.read_text().replace('"threshold": 0.5', '"threshold": 0.6'))
     world.deployer.reconcile()
     assert world.server.there == set()
+
+
+def test_a_release_that_cannot_be_read_holds_up_no_other_site(world: World) -> None:
+    """A file where its folder was: the other site's models are served all the same."""
+    world.deploy("one", site="a")
+    world.deploy("two", site="b")
+    world.deployer._releases.clear()
+    shutil.rmtree(world.settings.releases / "one")
+    (world.settings.releases / "one").touch()
+    world.server.there.clear()
+    world.deployer.reconcile()
+    assert world.server.there == {world.name("two")}
+    with pytest.raises(Invalid, match="cannot be read"):
+        world.deploy("one", site="c")
+
+
+def test_a_release_with_a_prior_that_does_not_fit_is_refused(world: World) -> None:
+    """Before anything is loaded: once deployed, each clip of the site would die of it."""
+    folder = world.settings.releases / "one"
+    np.save(folder / "prior.npy", np.ones((WEEKS, 2), np.float32))
+    path = folder / "release.json"
+    path.write_text(path.read_text().replace('"prior_file": null', '"prior_file": "prior.npy"'))
+    with pytest.raises(Invalid, match=r"its prior is float32 \(48, 2\)"):
+        world.deploy("one")
+    assert not world.story and not world.said
 
 
 # The model repository

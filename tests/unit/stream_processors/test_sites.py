@@ -71,3 +71,14 @@ async def test_a_candidate_that_does_not_take_the_features_leaves_the_clip_to_th
 async def test_a_site_without_a_release(sites: Sites) -> None:
     with pytest.raises(Invalid, match="No release is deployed"):
         answering(sites, site="elsewhere")
+
+
+async def test_a_release_that_cannot_be_read_is_its_own_sites_trouble_alone(sites: Sites) -> None:
+    """What the topic says of other sites is taken in all the same; the site itself is refused with the reason."""
+    (sites._settings.releases / "broken").touch()
+    refs = {"old": ReleaseRef(name="broken", digest="0" * 64), "new": ReleaseRef(name="broken", digest="1" * 64)}
+    await sites._apply(state(refs, site="broken", generation=1))
+    assert sites.generations == {"test": 1, "broken": 1}
+    with pytest.raises(Invalid, match="cannot be read"):
+        answering(sites, site="broken")
+    assert answering(sites) == ("new", "old")
