@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from consumers import deployer as module
 from consumers.deployer import Deployer
 from consumers.model_server import ModelServer, build, configuration
+from soundscape import probe
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import DeploymentStepped, Event, SiteDeployed
 from soundscape.release import WEEKS, load_release, write_release
@@ -335,3 +338,36 @@ def test_loading_makes_the_model_look_changed(world: World, monkeypatch: pytest.
     for _ in range(3):
         server.load(member.triton_name)
     assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize("instances", [1, 2, 8])
+def test_a_probe_meets_each_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instances: int) -> None:
+    """One dead instance of many is found, wherever it stands; each inference is a batch that Triton joins with no other."""
+    turns, dead, windows = itertools.count(), set[int](), list[int]()
+
+    class Client:
+        def __init__(self, _: str) -> None: ...
+
+        def infer(self, name: str, inputs: list[Any], *, priority: int, client_timeout: float) -> Any:
+            windows.append(inputs[0].shape()[0])
+            if next(turns) % instances in dead:
+                raise InferenceServerException("the stub died")
+            return type("Answer", (), {"as_numpy": lambda self, _: np.full((windows[0], 3), 0.5, np.float32)})()
+
+        def is_server_live(self, client_timeout: float) -> bool:
+            return True
+
+    monkeypatch.setattr("consumers.model_server.triton.InferenceServerClient", Client)
+    server = ModelServer(Settings(data_dir=tmp_path, triton_instances=instances))
+    assert server.probe("one", (2, 3), 3)
+    for number in range(instances):
+        dead.clear()
+        dead.add(number)
+        assert not server.probe("one", (2, 3), 3), number
+    assert set(windows) == {4}
+
+
+def test_what_a_probe_sends_is_the_batch_that_triton_prefers(world: World) -> None:
+    """Else two of its inferences are answered as one, by one instance."""
+    loaded = load_release(world.settings.releases / "one")
+    assert f"preferred_batch_size: [ {probe.WINDOWS} ]" in configuration(world.settings, loaded, loaded.release.members[0])
