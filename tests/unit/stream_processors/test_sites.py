@@ -10,6 +10,7 @@ import pytest
 
 from soundscape.errors import Invalid
 from soundscape.events import ReleaseRef, SiteDeployed
+from soundscape.release import load_release
 from soundscape.settings import Settings
 from soundscape.testing import ogg, tone_release
 from soundscape.testing_log import clip
@@ -66,6 +67,15 @@ async def test_a_candidate_that_does_not_take_the_features_leaves_the_clip_to_th
     gone = ReleaseRef(name="new", digest="0" * 64)
     await sites._apply(before.model_copy(update={"candidate": gone, "generation": 2}))
     assert answering(sites) == ("old", None)
+
+
+async def test_the_models_that_may_be_asked_are_those_of_the_releases_in_force(sites: Sites) -> None:
+    """A candidate's until it is gone; a sick one is watched for no longer."""
+    names = {one: load_release(sites._settings.releases / one).release.members[0].triton_name for one in ("old", "new")}
+    assert sites.models == set(names.values())
+    before = sites._sites["test"].state
+    await sites._apply(before.model_copy(update={"stage": "champion", "candidate": None, "generation": 2}))
+    assert sites.models == {names["old"]}
 
 
 async def test_a_site_without_a_release(sites: Sites) -> None:
