@@ -68,3 +68,14 @@ def test_a_files_answer_is_the_prediction_not_the_refusal_before_it(writer: Any,
     assert not read_logs(Settings(data_dir=tmp_path)).files["REC_1"].said.predicted
     logs["predictions"] = [writer.answer("one", file_name="REC_1.ogg")]
     assert read_logs(Settings(data_dir=tmp_path)).files["REC_1"].said.predicted
+
+
+def test_a_prediction_that_does_not_hold_is_no_answer_and_ends_no_audit(writer: Any, logs: dict[str, list[Any]], tmp_path: Path) -> None:
+    """Its clip has none: it is lost, and named."""
+    logs["recordings"] = [writer.clip("one", file_name="REC_1.ogg"), writer.clip("two", file_name="REC_2.ogg")]
+    logs["predictions"] = [
+        writer.misfit("one", {"labels": ["frog"]}, file_name="REC_1.ogg"), writer.answer("two", file_name="REC_2.ogg")
+    ]  # fmt: skip
+    log = read_logs(Settings(data_dir=tmp_path))
+    assert set(log.files) == {"REC_2"}
+    assert (tally(log).predicted, len(tally(log).lost)) == (1, 1)
