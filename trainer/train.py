@@ -80,7 +80,7 @@ def train(
         tracking.artifact(folder / "release.json", "release")
         version = tracking.register(served, _registered_as(prepared), {"release": release_name, "digest": release.digest})
         if version:
-            say(f"Registered in MLflow as {_registered_as(prepared)} version {version} (alias candidate).")
+            say(f"Registered in MLflow as {_registered_as(prepared)} version {version}.")
     return release
 
 
