@@ -1,4 +1,4 @@
-"""`soundscape audit`: the logs, the board and the watched files' answers recounted against each other."""
+"""`soundscape audit`: the logs, the board, the tours and the watched files' answers recounted against each other."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from rich.table import Table
 
 from consumers.board import Store, new_redis, redis_errors
 from consumers.effects import BOARD_TOPICS
-from consumers.recount import Log, Tally, read_logs, tally
+from consumers.recount import Log, Tally, read_logs, tally, unsummed
 from consumers.results import RESULTS_TOPICS, Ledger, ledger_path
+from consumers.tour_recount import StillBehind, miscounts
 from soundscape.answers import csv_path, error_path
 from soundscape.audio import sha256
 from soundscape.board import clip_key
@@ -37,7 +38,8 @@ BATCH = 1000
 def recount(settings: Settings, wait_s: float) -> tuple[Tally, list[str], list[str]]:
     """(the clips counted from the logs, what was counted twice or wrongly, what is worth knowing beside it).
 
-    Raises Unavailable if the broker or Redis is away, or if the board or the results do not reach the log's end within `wait_s`.
+    Raises Unavailable if the broker or Redis is away, or if the board or the results do not reach the log's end within `wait_s`. Clips
+    that their tours have not taken in by then wait: a tour is summed when the machine has time for it.
     """
     log = read_logs(settings)
     client = new_redis(settings)
@@ -53,7 +55,13 @@ def recount(settings: Settings, wait_s: float) -> tuple[Tally, list[str], list[s
         twice += files
     elif log.files:
         notes = ["The answers of watched files were not compared: `results` has never run here."]
-    return tally(log), twice, notes
+    waiting: set[str] = set()
+    try:
+        twice += miscounts(settings, wait_s)
+    except StillBehind as error:
+        waiting = unsummed(settings, log)
+        notes.append(f"The tours were not compared. {error}")
+    return tally(log, waiting), twice, notes
 
 
 def board_differences(log: Log, client: Any) -> list[str]:
@@ -172,7 +180,7 @@ def _caught_up(name: str, positions: Callable[[], Mapping[str, int]], log: Log, 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One object for machines.")
-@click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds for board and results to reach the log's end.")
+@click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds for board, results and tours to reach the log's end.")
 def audit(as_json: bool, wait_s: float) -> None:
     """Count every clip on the log: answered, dead, lost, counted twice. Exit code 1 if any was lost or counted twice."""
     counted, twice, notes = recount(get_settings(), wait_s)

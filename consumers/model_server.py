@@ -12,13 +12,12 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from soundscape import probe
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.release import LoadedRelease, Member
 from soundscape.settings import Port, Settings
 
 SOURCES = Path(__file__).parents[1] / "model_repo"
-PROBES = 4
-"""Synthetic inferences of one probe, more than there are instances by default: a dead one shows in some."""
 ANSWER_S = 10.0
 """Seconds for anything but a load."""
 LOAD_S = 120.0
@@ -49,7 +48,7 @@ def configuration(settings: Settings, loaded: LoadedRelease, member: Member) -> 
         labels=len(member.labels),
         instances=settings.model_instances,
         # With one instance take all that waits; with more, share: a large batch in one leaves the others idle (FACTS).
-        preferred="4, 8, 16" if settings.model_instances == 1 else "4",
+        preferred="4, 8, 16" if settings.model_instances == 1 else str(probe.WINDOWS),
         file=member.file,
         runtime=member.runtime,
         activation=member.activation,
@@ -63,7 +62,8 @@ class ModelServer:
     def __init__(self, settings: Settings) -> None:
         self._client = triton.InferenceServerClient(settings.address(Port.TRITON_GRPC))
         self._repository = settings.model_repository
-        self._probes = ThreadPoolExecutor(PROBES)
+        self._probes = ThreadPoolExecutor(probe.inferences(settings))
+        self._inferences = probe.inferences(settings)
 
     def live(self) -> bool:
         """Whether the server answers."""
@@ -108,17 +108,19 @@ class ModelServer:
         return int(said["success"].get("count", 0)), int(said["fail"].get("count", 0))
 
     def probe(self, name: str, shape: tuple[int, ...], labels: int) -> bool:
-        """Whether synthetic inferences give `labels` finite numbers each. Raises Unavailable if the server is away."""
-        tensor = triton.InferInput("input", [1, *shape], "FP32")
-        tensor.set_data_from_numpy(np.zeros((1, *shape), np.float32))
+        """Whether synthetic inferences give `labels` finite numbers a window. Raises Unavailable if the server is away."""
+        silence = probe.silence(shape)
+        tensor = triton.InferInput("input", list(silence.shape), "FP32")
+        tensor.set_data_from_numpy(silence)
 
         def ask(_: int) -> Any:
             return self._client.infer(name, [tensor], priority=1, client_timeout=ANSWER_S).as_numpy("output")
 
         try:
-            outputs = list(self._probes.map(ask, range(PROBES)))
+            outputs = list(self._probes.map(ask, range(self._inferences)))
         except InferenceServerException as error:
             if not self.live():
                 raise Unavailable("Triton does not answer") from error
             return False
-        return all(output is not None and output.shape == (1, labels) and bool(np.isfinite(output).all()) for output in outputs)
+        wanted = (len(silence), labels)
+        return all(output is not None and output.shape == wanted and bool(np.isfinite(output).all()) for output in outputs)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.effects import counts_of, place_of
 from consumers.files import Said, replaces, rows, said_by
 from consumers.follow import read
+from consumers.tour_recount import PROCESS as TOURS_GROUP
 from soundscape.answers import stem_of
 from soundscape.audio import sha256
 from soundscape.events import ClipAnalysed, ClipDied, Place
@@ -76,12 +77,17 @@ class Tally:
     lost: tuple[str, ...]
 
 
-def tally(log: Log) -> Tally:
-    """Count. Dead is what died without an answer; lost is what a worker has passed and nobody spoke of."""
+def tally(log: Log, unsummed: Set[str] = frozenset()) -> Tally:
+    """Count. Dead is what died without an answer; lost is what a worker has passed and nobody spoke of.
+
+    `unsummed` are clips whose answer their tour has yet to take in: they wait.
+    """
     predicted = dead = 0
     waiting, lost = [], []
     for clip in log.accepted:
-        if clip in log.answers:
+        if clip in log.answers and clip in unsummed:
+            waiting.append(clip)
+        elif clip in log.answers:
             predicted += 1
         elif clip in log.dead:
             dead += 1
@@ -115,6 +121,17 @@ def read_logs(settings: Settings) -> Log:
         consumer.close()
         admin.close()
     return log
+
+
+def unsummed(settings: Settings, log: Log) -> set[str]:
+    """Clips whose answer lies where the tours' process has not been yet; none where it has never run. Raises Unavailable."""
+    admin = new_admin(settings)
+    try:
+        done = committed(admin, TOURS_GROUP)
+    finally:
+        admin.close()
+    places = ((clip, *split(answer.place)) for clip, answer in log.answers.items())
+    return {clip for clip, topic, part, offset in places if offset >= done.get((topic, part), 0)} if done else set()
 
 
 def _seen(log: Log, record: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from consumers.follow import read
 from soundscape.deployments import read_states
@@ -54,20 +54,51 @@ def recount(settings: Settings) -> dict[str, TourSummed]:
     return found
 
 
-def differences(settings: Settings, wait_s: float) -> tuple[int, list[str]]:
-    """(tours compared, a line for each whose summary is not what a recount gives, neither before nor after it was read).
+class StillBehind(Unavailable):
+    """The stream has not come to the log's end: what its tours lack may be yet to come."""
 
-    Raises Unavailable, also if the stream has not caught up within `wait_s`.
+
+class Wrong(NamedTuple):
+    """A tour whose summary is not what the log says, while the log said nothing new of it."""
+
+    tour: str
+    said: TourSummed | None
+    counted: TourSummed | None
+
+
+def compare_all(settings: Settings, wait_s: float) -> tuple[int, list[Wrong]]:
+    """(tours compared, those that are wrong): recounted before and after the summaries were read, and the same both times.
+
+    Raises Unavailable; StillBehind if the stream has not caught up within `wait_s`.
     """
     before = recount(settings)
     _caught_up(settings, wait_s)
     said = read_summaries(settings)
     since = datetime.fromtimestamp(time.time() - settings.tour_days * DAY_S, UTC)
     said = {tour: one for tour, one in said.items() if tour in before or one.at >= since}
-    wrong = [tour for tour in sorted(before.keys() | said.keys()) if _bare(said.get(tour)) != _bare(before.get(tour))]
-    after = recount(settings) if wrong else {}
-    lines = [difference(tour, said.get(tour), after.get(tour)) for tour in wrong]
-    return len(before.keys() | said.keys()), [line for line in lines if line]
+    differing = [tour for tour in sorted(before.keys() | said.keys()) if _bare(said.get(tour)) != _bare(before.get(tour))]
+    after = recount(settings) if differing else {}
+    still = [tour for tour in differing if _bare(before.get(tour)) == _bare(after.get(tour))]  # the others moved on: another time
+    return len(before.keys() | said.keys()), [Wrong(tour, said.get(tour), after.get(tour)) for tour in still]
+
+
+def differences(settings: Settings, wait_s: float) -> tuple[int, list[str]]:
+    """(tours compared, a line for each whose summary is not what a recount gives). Raises as `compare_all`."""
+    compared, wrong = compare_all(settings, wait_s)
+    return compared, [line for one in wrong if (line := difference(*one))]
+
+
+def miscounts(settings: Settings, wait_s: float) -> list[str]:
+    """A line for each tour on the log that holds a clip twice, or misses one. Raises as `compare_all`.
+
+    A summary of which the log has nothing is older than what the log remembers.
+    """
+    lines = []
+    for tour, said, counted in compare_all(settings, wait_s)[1]:
+        held, there = said.clips if said else 0, counted.clips if counted else 0
+        if counted is not None and held != there:
+            lines.append(f"{tour}: its summary holds {held} clips, the log {there}")
+    return lines
 
 
 def difference(tour: str, said: TourSummed | None, counted: TourSummed | None) -> str | None:
@@ -91,7 +122,7 @@ def _caught_up(settings: Settings, wait_s: float) -> None:
     try:
         while behind := sum(backlog(admin, topic, PROCESS) for topic in ORDER):
             if time.monotonic() > deadline:
-                raise Unavailable(f"The process `tours` is {behind} records behind; try again when it has caught up.")
+                raise StillBehind(f"The process `tours` is {behind} records behind; try again when it has caught up.")
             time.sleep(ASK_S)
     finally:
         admin.close()

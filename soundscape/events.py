@@ -6,10 +6,10 @@ name the field that is (`BODY`); their other fields travel as CloudEvents extens
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from soundscape.event import NAMESPACE as NAMESPACE
 from soundscape.event import Event as Event
@@ -92,15 +92,15 @@ class Detection(Part):
     unweighted: Probability
     """The same before place and week lowered it."""
     threshold: Probability
-    start_s: float = Field(ge=0)
-    end_s: float = Field(gt=0)
+    start_s: float = Field(ge=0, allow_inf_nan=False)
+    end_s: float = Field(gt=0, allow_inf_nan=False)
 
 
 class Window(Part):
     """Five seconds of the clip. `scores` stand in the order of the prediction's `labels`."""
 
-    start_s: float = Field(ge=0)
-    end_s: float = Field(gt=0)
+    start_s: float = Field(ge=0, allow_inf_nan=False)
+    end_s: float = Field(gt=0, allow_inf_nan=False)
     scores: tuple[Probability, ...]
     members: dict[str, dict[str, Probability]] = Field(default_factory=dict)
     """Each member's own five highest scores, before fusion and prior."""
@@ -162,6 +162,16 @@ class ClipAnalysed(Event):
     stages: Stages
     run_id: str | None = None
     """The replay that asked, on `shadow-predictions`."""
+
+    @model_validator(mode="after")
+    def _one_number_a_label(self) -> Self:
+        """Readers put numbers beside labels: what does not fit is refused here, once, and not by each of them in its own way."""
+        wanted = len(self.labels)
+        if any(len(window.scores) != wanted for window in self.windows):
+            raise ValueError(f"a window has not one score for each of the {wanted} labels")
+        if self.weights is not None and len(self.weights) != wanted:
+            raise ValueError(f"there is not one weight for each of the {wanted} labels")
+        return self
 
     def event_id(self) -> str:
         return f"{self.clip_id}/{self.release}" + (f"/{self.run_id}" if self.run_id else "")

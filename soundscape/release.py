@@ -31,7 +31,8 @@ class Member(BaseModel):
     file: FileName
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the model file."""
-    runtime: Literal["onnx", "litert", "torchscript", "openvino"] = "onnx"
+    runtime: Literal["onnx", "litert"] = "onnx"
+    """Those that the runner (model_repo/runner) has."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     feature_fingerprint: str
     labels: tuple[str, ...]
@@ -108,12 +109,19 @@ class LoadedRelease:
 
     @cached_property
     def prior(self) -> npt.NDArray[np.float32] | None:
-        """float32 (WEEKS, labels), or None. Raises Invalid if the file does not fit the labels."""
+        """float32 (WEEKS, labels) in [0, 1], or None. Raises Invalid if the file cannot be read or does not fit the labels."""
         if self.release.prior_file is None:
             return None
-        prior: npt.NDArray[np.float32] = np.load(self.folder / self.release.prior_file, allow_pickle=False)
-        if prior.shape != (WEEKS, len(self.label_names)) or prior.dtype != np.float32:
-            raise _invalid(self.release.name, f"its prior is {prior.dtype} {prior.shape}, not float32 {(WEEKS, len(self.label_names))}")
+        name, wanted = self.release.name, (WEEKS, len(self.label_names))
+        try:
+            with (self.folder / self.release.prior_file).open("rb") as file:
+                prior: npt.NDArray[np.float32] = np.lib.format.read_array(file, allow_pickle=False)
+        except Exception as error:  # numpy reads the header as Python text, and raises what that raises
+            raise _invalid(name, f"its prior {self.release.prior_file} cannot be read as .npy ({error})") from error
+        if prior.shape != wanted or prior.dtype != np.float32:
+            raise _invalid(name, f"its prior is {prior.dtype} {prior.shape}, not float32 {wanted}")
+        if not ((prior >= 0) & (prior <= 1)).all():
+            raise _invalid(name, "its prior holds numbers outside 0 to 1")
         return prior
 
 
@@ -127,8 +135,8 @@ def write_release(folder: Path, release: Release) -> LoadedRelease:
 def load_release(folder: Path, digest: str | None = None) -> LoadedRelease:
     """Read and verify a release.
 
-    Raises Invalid (release-invalid): no or bad `release.json`, a file whose digest differs, parts that do not fit, or another
-    digest than the one that was deployed.
+    Raises Invalid (release-invalid): no or bad `release.json`, a file that cannot be read or whose digest differs, parts that do not
+    fit, or another digest than the one that was deployed. Nothing else: what is wrong with one site's release is that site's alone.
     """
     path = folder / RELEASE_FILE
     try:
@@ -136,9 +144,12 @@ def load_release(folder: Path, digest: str | None = None) -> LoadedRelease:
         release = Release.model_validate_json(body)
     except FileNotFoundError as error:
         raise Invalid(Reason.RELEASE_INVALID, f"There is no release at {folder}; make one with `soundscape train`.") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise Invalid(Reason.RELEASE_INVALID, f"{path} does not hold at {first['loc']}: {first['msg']}.") from error
+        where = ".".join(map(str, first["loc"])) or "its text"
+        raise Invalid(Reason.RELEASE_INVALID, f"{path} does not hold at {where}: {first['msg']}.") from error
     release.verify()
     for member in release.members:
         if file_digest(folder / member.file) != member.digest:
@@ -147,16 +158,20 @@ def load_release(folder: Path, digest: str | None = None) -> LoadedRelease:
     found = hashlib.sha256(body + prior.encode()).hexdigest()
     if digest is not None and found != digest:
         raise _invalid(release.name, "it was changed after it was deployed (its digest differs)")
-    return LoadedRelease(folder, release, found)
+    loaded = LoadedRelease(folder, release, found)
+    _ = loaded.prior  # read here, where it is refused: later each clip of the site would die of it
+    return loaded
 
 
 def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a file. Raises Invalid (release-invalid) if it is not there."""
+    """Hex SHA-256 of a file. Raises Invalid (release-invalid) if it is not there or cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise Invalid(Reason.RELEASE_INVALID, f"{path.name} is missing from the release at {path.parent}.") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def week_of(day: int, month: int) -> int:
@@ -166,3 +181,7 @@ def week_of(day: int, month: int) -> int:
 
 def _invalid(name: str, what: str) -> Invalid:
     return Invalid(Reason.RELEASE_INVALID, f"Release {name} is refused: {what}.")
+
+
+def _unreadable(path: Path, error: OSError) -> Invalid:
+    return Invalid(Reason.RELEASE_INVALID, f"{path} cannot be read ({error.strerror or error}); mend the release or deploy another.")

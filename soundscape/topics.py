@@ -73,7 +73,7 @@ SHADOW_PREDICTIONS = Topic(
 )  # fmt: skip
 FEEDBACK = Topic(
     "feedback", events.FeedbackGiven, "stream", KEYED, 400, 0.01,
-    ("gateway",), ("gateway", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
+    ("gateway",), ("gateway", "tours", "sample", "archive", "quality", "deployer", "audit", "replay", "explain"),
     "A guide's judgement of an answer.", durable=True,
 )  # fmt: skip
 SAMPLES = Topic(
@@ -83,12 +83,12 @@ SAMPLES = Topic(
 )  # fmt: skip
 LABELS = Topic(
     "labels", events.ClipLabelled, "stream", KEYED, 4000, 0.01,
-    ("labeler", "labels"), ("gateway", "labeler", "tours", "sample", "archive", "quality", "deployer", "replay", "explain"),
+    ("labeler", "labels"), ("gateway", "labeler", "tours", "sample", "archive", "quality", "deployer", "audit", "replay", "explain"),
     "What a person said a window holds.", durable=True,
 )  # fmt: skip
 TOUR_EVENTS = Topic(
     "tour-events", events.TourMoved, "stream", KEYED, 400, 0.01,
-    ("gateway",), ("gateway", "tours", "archive", "explain"), "A tour started or ended.", durable=True,
+    ("gateway",), ("gateway", "tours", "archive", "audit", "explain"), "A tour started or ended.", durable=True,
 )  # fmt: skip
 TOURS = Topic(
     "tours", events.TourSummed, "tour", KEYED, None, 0.0,

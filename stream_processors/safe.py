@@ -15,8 +15,10 @@ from soundscape.metrics import CANARY_FAILED, CLIPS_IN, CLIPS_OUT, DEAD_LETTERS,
 from soundscape.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
 from soundscape.topics import PREDICTIONS
 from soundscape.wire import ORIGINAL, Headers, Message, dead_letter, decode, encode
+from stream_processors import sick
 from stream_processors.analyse import Analyser
 from stream_processors.extract import Extracted
+from stream_processors.sick import SickModels
 from stream_processors.sites import Serving, Sites
 from stream_processors.triton import ModelFailed, Triton
 
@@ -26,8 +28,6 @@ POISON_FAILURES = 5
 """A clip that failed so often, alone, on a model that answers its probe, is the cause."""
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses between tries while something that everybody needs is away; the last one repeats."""
-PROBE_EVERY_S = 0.5
-"""Seconds between probes of a model that failed."""
 
 Publish = Callable[[str, Message], Awaitable[None]]
 
@@ -37,14 +37,13 @@ class Processor:
 
     def __init__(self, lane: str, analyser: Analyser, triton: Triton, sites: Sites, publish: Publish, sick_limit_s: float) -> None:
         self._lane, self._analyser, self._triton, self._sites, self._publish = lane, analyser, triton, sites, publish
-        self._sick_limit_s = sick_limit_s
-        self._sick_since: dict[str, float] = {}
+        self._sick = SickModels(triton, sites, sick_limit_s)
         self._alone: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waits: dict[Place, str] = {}
 
     @property
     def waiting(self) -> str:
-        """Why clips wait for something that everybody needs; empty if none does."""
+        """Why clips wait, for what everybody needs or for a model that may heal in a moment; empty if none does."""
         return next(iter(self._waits.values()), "")
 
     async def safe(self, place: Place, key: bytes | None, headers: Headers, value: bytes | None) -> None:
@@ -85,14 +84,16 @@ class Processor:
             loaded = serving.loaded
             if any(member.feature_fingerprint not in found.features for member in loaded.release.members):
                 found = await self._analyser.features(clip, loaded)
+            if serving.role != "canary":
+                self._sick.refuse(member.triton_name for member in loaded.release.members)
             try:
                 if suspect is None:
                     answer = await self._analyser.answer(clip, place, received, found, serving)
                 else:
                     answer = await self._alone_with(suspect.model, serving, clip, place, received, found)
                 self._waits.pop(place, None)
-                for member in loaded.release.members:
-                    self._sick_since.pop(member.triton_name, None)
+                left_out = {one.member for one in answer.left_out}
+                self._sick.answered(member.triton_name for member in loaded.release.members if member.name not in left_out)
                 return answer
             except Unavailable as error:
                 await self._wait(place, str(error), attempt)
@@ -121,13 +122,10 @@ class Processor:
         shapes = {m.triton_name: release.features[m.feature_fingerprint].shape for m in release.members}
         shape = shapes.get(model)
         async with self._alone[model]:
-            while shape is not None and not await self._triton.healthy(model, shape):
-                since = self._sick_since.setdefault(model, time.monotonic())
-                if time.monotonic() - since > self._sick_limit_s:
-                    what = f"Model {model} has not answered its own probe for {self._sick_limit_s:.0f} s; the clip is sent when it does."
-                    raise Invalid(Reason.MODEL_UNAVAILABLE, what)
-                await asyncio.sleep(PROBE_EVERY_S)
-            self._sick_since.pop(model, None)  # well for a moment is well: a clip that kills it again is not its sickness
+            while shape is not None and not await self._sick.well(model, shape):
+                self._say_waiting(place, f"model {model} does not answer its probe")
+                await asyncio.sleep(sick.PROBE_EVERY_S)
+            self._waits.pop(place, None)
             return await self._analyser.answer(clip, place, received, found, serving)
 
     @contextmanager
@@ -139,9 +137,12 @@ class Processor:
             self._waits.pop(place, None)
             WAITING.labels(self._lane).set(len(self._waits) > 0)
 
-    async def _wait(self, place: Place, why: str, attempt: int) -> None:
+    def _say_waiting(self, place: Place, why: str) -> None:
         self._waits[place] = why
         WAITING.labels(self._lane).set(1)
+
+    async def _wait(self, place: Place, why: str, attempt: int) -> None:
+        self._say_waiting(place, why)
         await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
 
     async def _persist(self, place: Place, topic: str, message: Message) -> None:

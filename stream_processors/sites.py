@@ -50,6 +50,12 @@ class Sites:
         """Generation in force, by site."""
         return {name: site.state.generation for name, site in self._sites.items()}
 
+    @property
+    def models(self) -> set[str]:
+        """Names in Triton of all that may be asked for an answer now."""
+        loaded = [one for site in self._sites.values() for one in (site.champion, site.candidate) if isinstance(one, LoadedRelease)]
+        return {member.triton_name for one in loaded for member in one.release.members}
+
     def serving(self, clip: ClipRecorded, *, champion: bool = False) -> Serving:
         """Who answers the clip; the champion where that is asked for, for a probe, and where the candidate cannot take it.
 

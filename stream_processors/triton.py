@@ -13,6 +13,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from soundscape import probe
 from soundscape.errors import SoundscapeError, Unavailable
 from soundscape.settings import Port, Settings
 
@@ -21,8 +22,8 @@ T = TypeVar("T")
 
 DEADLINE_S = 10.0
 """Seconds for one inference, and above 1 s: shorter deadlines are reported to stall Triton's queue."""
-PROBES = 4
-"""Synthetic inferences of one probe: a dead instance beside a living one shows in some of them."""
+PROBE_S = 3.0
+"""Seconds for a synthetic inference: a model that hangs is soon known, and one that came back as soon."""
 QUEUE_FULL = "exceeds maximum queue size"
 
 
@@ -34,20 +35,25 @@ class ModelFailed(SoundscapeError):
         self.model = model
 
 
+class QueueFull(Unavailable):
+    """The server lives, and the model has more to do than its queue holds."""
+
+
 class Triton:
     """Triton over gRPC, for one process."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = InferenceServerClient(settings.address(Port.TRITON_GRPC))
+        self._inferences = probe.inferences(settings)
 
-    async def infer(self, model: str, batch: Float32, priority: int) -> Float32:
+    async def infer(self, model: str, batch: Float32, priority: int, limit_s: float = DEADLINE_S) -> Float32:
         """Probabilities float32 (windows, labels) of features float32 (windows, *shape); priority 1 goes before 2.
 
-        Raises Unavailable if the server is away or its queue full, ModelFailed otherwise.
+        Raises Unavailable if the server is away or its queue full, ModelFailed otherwise, also after `limit_s`.
         """
         tensor = InferInput("input", list(batch.shape), "FP32")
         tensor.set_data_from_numpy(batch)
-        answer = await self._call(model, self._client.infer(model, [tensor], priority=priority, client_timeout=DEADLINE_S))
+        answer = await self._call(model, self._client.infer(model, [tensor], priority=priority, client_timeout=limit_s))
         output: Float32 | None = answer.as_numpy("output")
         if output is None or len(output) != len(batch):
             raise ModelFailed(model, "it answered without its output")
@@ -56,13 +62,18 @@ class Triton:
         return output
 
     async def healthy(self, model: str, shape: tuple[int, ...]) -> bool:
-        """Whether synthetic inferences succeed. Raises Unavailable if the server is away."""
-        silence = np.zeros((1, *shape), np.float32)
-        answers = await asyncio.gather(*(self.infer(model, silence, 1) for _ in range(PROBES)), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, ModelFailed):
-                raise answer
-        return not any(isinstance(answer, ModelFailed) for answer in answers)
+        """Whether synthetic inferences succeed, each within PROBE_S. Raises Unavailable if the server is away.
+
+        A queue full of what goes first is a sign of sickness: a model that hangs lets it grow.
+        """
+        silence = probe.silence(shape)
+        asked = (self.infer(model, silence, 1, PROBE_S) for _ in range(self._inferences))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        for error in failed:
+            if not isinstance(error, ModelFailed | QueueFull):
+                raise error
+        return not failed
 
     async def live(self) -> bool:
         """Whether the server itself answers."""
@@ -81,7 +92,7 @@ class Triton:
         except InferenceServerException as error:
             status, message = str(error.status()), str(error.message())
             if QUEUE_FULL in message:
-                raise Unavailable(f"Triton's queue of {model} is full") from error
+                raise QueueFull(f"Triton's queue of {model} is full") from error
             if not await self.live():
                 raise Unavailable("Triton does not answer") from error
             raise ModelFailed(model, f"{status} {message}"[:500]) from error

@@ -13,8 +13,6 @@ from soundscape.errors import Unavailable
 from soundscape.settings import Settings
 
 EXPERIMENT = "soundscape"
-CANDIDATE = "candidate"
-"""The alias of a new version; `champion` is the deployer's to give."""
 
 
 def reachable(uri: str) -> bool:
@@ -67,7 +65,7 @@ class Run:
         self._do(lambda mlflow: mlflow.log_artifact(str(path), folder))
 
     def register(self, path: Path, name: str, tags: Mapping[str, str]) -> str | None:
-        """Register an ONNX file as a new version with the alias `candidate`; its number, or None if that failed."""
+        """Register an ONNX file as a new version; its number, or None if that failed. Aliases are the deployer's to give."""
 
         def work(mlflow: Any) -> str:
             import onnx
@@ -79,7 +77,6 @@ class Run:
                 client.create_registered_model(name)
             run_id = mlflow.active_run().info.run_id
             made = client.create_model_version(name, f"runs:/{run_id}/model", run_id, tags=dict(tags))
-            client.set_registered_model_alias(name, CANDIDATE, made.version)
             return str(made.version)
 
         found = self._do(work)

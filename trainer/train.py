@@ -73,7 +73,7 @@ def train(
         tags = {"release": release_name, "digest": made.digest}
         version = tracking.register(served, _registered_as(prepared), tags) if served.suffix == ".onnx" else None
         if version:
-            say(f"Registered in MLflow as {_registered_as(prepared)} version {version} (alias candidate).")
+            say(f"Registered in MLflow as {_registered_as(prepared)} version {version}.")
     return made
 
 

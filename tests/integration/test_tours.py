@@ -17,7 +17,7 @@ from soundscape.kafka import new_producer, say
 from soundscape.testing import Stack, ogg
 from soundscape.testing_log import Log
 from soundscape.testing_tours import Summaries
-from soundscape.topics import FEEDBACK, LABELS, PREDICTIONS, TOUR_EVENTS
+from soundscape.topics import FEEDBACK, LABELS, PREDICTIONS, TOUR_EVENTS, TOURS
 
 
 @pytest.fixture
@@ -150,3 +150,21 @@ def test_what_does_not_decode_stops_nothing_and_the_command_finds_no_difference(
     listed = json.loads(stack.run("tours", "list", "--json").stdout)
     assert tour in {one["tour_id"] for one in listed}
     assert "mid tone" in stack.run("tours", "show", tour).stdout
+
+
+def test_a_tour_that_holds_a_clip_too_many_is_found_by_the_audit(
+    stack: Stack, log: Log, producer: KafkaProducer, summaries: Summaries
+) -> None:
+    """Until the stream says it anew."""
+    tour = f"miscounted-{uuid4().hex[:8]}"
+    sent(stack, log, 2000.0, tour_id=tour)
+    said = summaries.until(tour, lambda said: said.clips == 1, "the clip")
+    assert stack.audit()["twice"] == 0
+    say(producer, TOURS, said.model_copy(update={"clips": 2, "at": datetime.now(UTC)}))
+    found = stack.run("audit", check=False)
+    assert found.returncode == 1
+    assert f"{tour}: its summary holds 2 clips, the log 1" in " ".join(found.stdout.split())
+    sent(stack, log, 500.0, tour_id=tour)
+    summaries.until(tour, lambda said: said.species == ("low", "mid"), "the tour as the stream has it")
+    assert stack.audit()["twice"] == 0
+    assert stack.run("audit").returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tempfile
 from configparser import RawConfigParser
@@ -82,6 +83,15 @@ def test_prometheus_scrapes_every_process_of_ours(tmp_path: Path) -> None:
     ours = {one.name for one in everything if one.probe is processes.Probe.HEALTHZ}
     assert ours | {"triton", "prometheus"} == set(jobs)
     assert jobs["triton"] == ["127.0.0.1:30106"]
+
+
+def test_the_architecture_names_what_prometheus_does_not_scrape(tmp_path: Path) -> None:
+    """Nobody shall look for metrics that are not there."""
+    unread = {one.name for one in processes.processes(settings(tmp_path)) if one.metrics_port is None}
+    text = (Path(__file__).parents[3] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    said = text.partition("\n## Metrics\n")[2].partition("<!-- table")[0].partition("the servers")[2].partition("have none")[0]
+    assert set(re.findall(r"`([a-z0-9-]+)`", said)) == unread
+
 
 
 def test_kafka_listens_on_loopback_and_takes_the_longest_message(tmp_path: Path) -> None:

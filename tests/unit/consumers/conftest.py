@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,12 @@ class Writer:
     def answer(self, name: str, heard: tuple[str, ...] = (), **fields: Any) -> Record:
         """A prediction for it."""
         return self.put("predictions", answer(name, heard, **fields))
+
+    def misfit(self, name: str, changes: dict[str, Any], **fields: Any) -> Record:
+        """A prediction for it whose body was changed behind its back."""
+        message = encode(answer(name, **fields))
+        body = json.dumps(json.loads(message.value) | changes)  # json writes Infinity, which pydantic reads
+        return self.put("predictions", message._replace(value=body.encode()))
 
     def death(self, record: Record, reason: Reason = Reason.NOT_AUDIO) -> Record:
         """Its dead letter."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from consumers import audit as module
 from consumers.audit import difference, file_differences
 from consumers.files import Said
 from consumers.recount import Answer, FileAnswer, Log, tally
+from consumers.tour_recount import StillBehind
 from soundscape.answers import error_body
 from soundscape.audio import sha256
+from soundscape.settings import Settings
 
 CSV = b"row_id,frog\nREC_5,0.5\nREC_10,0.5\n"
 
@@ -120,3 +127,46 @@ def test_an_answer_that_was_moved_away_is_a_note(log: Log, tmp_path: Path) -> No
     lines, (note,) = file_differences(log, tmp_path)
     assert not lines
     assert note.startswith("1 answered files")
+
+
+@pytest.fixture
+def audited(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[int, dict[str, int]]]:
+    """Exit code and object of the command, with a log of which all is well but for the tours."""
+    del log.accepted["lost"], log.accepted["waiting"]
+    redis = type("Redis", (), {"close": lambda self: None})()
+    fakes: dict[str, Any] = {
+        "get_settings": lambda: Settings(data_dir=tmp_path), "read_logs": lambda settings: log, "new_redis": lambda settings: redis,
+        "_caught_up": lambda *_: None, "board_differences": lambda log, client: [], "miscounts": lambda settings, wait_s: [],
+        "unsummed": lambda settings, log: {"answered"},
+    }  # fmt: skip
+    for name, fake in fakes.items():
+        monkeypatch.setattr(module, name, fake)
+
+    def run() -> tuple[int, dict[str, int]]:
+        done = CliRunner().invoke(module.audit, ["--json"])
+        said: dict[str, int] = json.loads(done.stdout)
+        return done.exit_code, said
+
+    return run
+
+
+def test_an_audit_without_a_difference(audited: Callable[[], tuple[int, dict[str, int]]]) -> None:
+    assert audited() == (0, {"waiting": 0, "accepted": 3, "predicted": 2, "dead": 1, "lost": 0, "twice": 0})
+
+
+def test_a_tour_that_counts_a_clip_twice_fails_the_audit(
+    audited: Callable[[], tuple[int, dict[str, int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "miscounts", lambda settings, wait_s: ["t: its summary holds 3 clips, the log 2"])
+    code, said = audited()
+    assert (code, said["twice"]) == (1, 1)
+
+
+def test_clips_that_their_tours_have_not_taken_in_wait_and_are_not_lost(
+    audited: Callable[[], tuple[int, dict[str, int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def behind(settings: Settings, wait_s: float) -> list[str]:
+        raise StillBehind("The process `tours` is 1 records behind.")
+
+    monkeypatch.setattr(module, "miscounts", behind)
+    assert audited() == (0, {"waiting": 1, "accepted": 3, "predicted": 1, "dead": 1, "lost": 0, "twice": 0})

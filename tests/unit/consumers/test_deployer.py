@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from consumers import deployer as module
 from consumers.deployer import Deployer
 from consumers.model_server import ModelServer, build, configuration
+from soundscape import probe
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import DeploymentStepped, Event, SiteDeployed
-from soundscape.release import load_release, write_release
+from soundscape.release import WEEKS, load_release, write_release
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
 
@@ -272,6 +276,31 @@ def test_a_release_that_was_changed_after_its_deployment_is_not_served(world: Wo
     assert world.server.there == set()
 
 
+def test_a_release_that_cannot_be_read_holds_up_no_other_site(world: World) -> None:
+    """A file where its folder was: the other site's models are served all the same."""
+    world.deploy("one", site="a")
+    world.deploy("two", site="b")
+    world.deployer._releases.clear()
+    shutil.rmtree(world.settings.releases / "one")
+    (world.settings.releases / "one").touch()
+    world.server.there.clear()
+    world.deployer.reconcile()
+    assert world.server.there == {world.name("two")}
+    with pytest.raises(Invalid, match="cannot be read"):
+        world.deploy("one", site="c")
+
+
+def test_a_release_with_a_prior_that_does_not_fit_is_refused(world: World) -> None:
+    """Before anything is loaded: once deployed, each clip of the site would die of it."""
+    folder = world.settings.releases / "one"
+    np.save(folder / "prior.npy", np.ones((WEEKS, 2), np.float32))
+    path = folder / "release.json"
+    path.write_text(path.read_text().replace('"prior_file": null', '"prior_file": "prior.npy"'))
+    with pytest.raises(Invalid, match=r"its prior is float32 \(48, 2\)"):
+        world.deploy("one")
+    assert not world.story and not world.said
+
+
 # The model repository
 
 
@@ -309,3 +338,36 @@ def test_loading_makes_the_model_look_changed(world: World, monkeypatch: pytest.
     for _ in range(3):
         server.load(member.triton_name)
     assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize("instances", [1, 2, 8])
+def test_a_probe_meets_each_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instances: int) -> None:
+    """One dead instance of many is found, wherever it stands; each inference is a batch that Triton joins with no other."""
+    turns, dead, windows = itertools.count(), set[int](), list[int]()
+
+    class Client:
+        def __init__(self, _: str) -> None: ...
+
+        def infer(self, name: str, inputs: list[Any], *, priority: int, client_timeout: float) -> Any:
+            windows.append(inputs[0].shape()[0])
+            if next(turns) % instances in dead:
+                raise InferenceServerException("the stub died")
+            return type("Answer", (), {"as_numpy": lambda self, _: np.full((windows[0], 3), 0.5, np.float32)})()
+
+        def is_server_live(self, client_timeout: float) -> bool:
+            return True
+
+    monkeypatch.setattr("consumers.model_server.triton.InferenceServerClient", Client)
+    server = ModelServer(Settings(data_dir=tmp_path, triton_instances=instances))
+    assert server.probe("one", (2, 3), 3)
+    for number in range(instances):
+        dead.clear()
+        dead.add(number)
+        assert not server.probe("one", (2, 3), 3), number
+    assert set(windows) == {4}
+
+
+def test_what_a_probe_sends_is_the_batch_that_triton_prefers(world: World) -> None:
+    """Else two of its inferences are answered as one, by one instance."""
+    loaded = load_release(world.settings.releases / "one")
+    assert f"preferred_batch_size: [ {probe.WINDOWS} ]" in configuration(world.settings, loaded, loaded.release.members[0])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumers import recount
-from consumers.recount import read_logs, tally
+from consumers.recount import read_logs, tally, unsummed
 from soundscape.settings import Settings
 from soundscape.wire import Message
 
@@ -68,3 +68,35 @@ def test_a_files_answer_is_the_prediction_not_the_refusal_before_it(writer: Any,
     assert not read_logs(Settings(data_dir=tmp_path)).files["REC_1"].said.predicted
     logs["predictions"] = [writer.answer("one", file_name="REC_1.ogg")]
     assert read_logs(Settings(data_dir=tmp_path)).files["REC_1"].said.predicted
+
+
+def test_a_prediction_that_does_not_hold_is_no_answer_and_ends_no_audit(writer: Any, logs: dict[str, list[Any]], tmp_path: Path) -> None:
+    """Its clip has none: it is lost, and named."""
+    logs["recordings"] = [writer.clip("one", file_name="REC_1.ogg"), writer.clip("two", file_name="REC_2.ogg")]
+    logs["predictions"] = [
+        writer.misfit("one", {"labels": ["frog"]}, file_name="REC_1.ogg"), writer.answer("two", file_name="REC_2.ogg")
+    ]  # fmt: skip
+    log = read_logs(Settings(data_dir=tmp_path))
+    assert set(log.files) == {"REC_2"}
+    assert (tally(log).predicted, len(tally(log).lost)) == (1, 1)
+
+
+@pytest.mark.parametrize(("done", "waiting"), [({("predictions", 0): 1}, {"two"}), ({("feedback", 0): 7}, {"one", "two"}), ({}, set())])
+def test_what_the_tours_have_not_taken_in_waits(
+    writer: Any,
+    logs: dict[str, list[Any]],
+    clip_id: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    done: dict[tuple[str, int], int],
+    waiting: set[str],
+) -> None:
+    """Neither lost nor predicted yet; where the process never ran, nothing waits for it."""
+    logs["clips"] = [writer.clip(name, topic="clips") for name in ("one", "two")]
+    logs["predictions"] = [writer.answer(name) for name in ("one", "two")]
+    settings = Settings(data_dir=tmp_path)
+    log = read_logs(settings)
+    monkeypatch.setattr(recount, "committed", lambda admin, group: {"tours": done}[group])
+    counted = tally(log, unsummed(settings, log))
+    assert set(counted.waiting) == {clip_id(name) for name in waiting}
+    assert (counted.predicted, counted.lost) == (2 - len(waiting), ())

@@ -14,6 +14,7 @@ import pytest
 
 from consumers.results import Files, Ledger
 from soundscape import answers
+from soundscape.metrics import UNREADABLE
 from soundscape.settings import Settings
 
 NAME = "REC_1.ogg"
@@ -117,3 +118,27 @@ def test_a_name_that_is_none_is_passed_over(writer: Any, settings: Settings, led
     Files(settings, ledger).write("dead-letters:0", [record])
     assert _names(settings) == set()
     assert ledger.positions() == {"dead-letters:0": 1}
+
+
+WINDOW = {"start_s": 0.0, "end_s": 5.0, "scores": [0.25, 0.5]}
+MISFITS = [
+    {"windows": [WINDOW | {"scores": [0.25]}]},
+    {"windows": [WINDOW, WINDOW | {"scores": [0.1, 0.2, 0.3]}]},
+    {"windows": [WINDOW | {"start_s": float("inf"), "end_s": float("inf")}]},
+    {"labels": ["frog"]},
+    {"weights": [1.0]},
+]
+"""What a prediction's body may say that does not fit together."""
+
+
+@pytest.mark.parametrize("changes", MISFITS, ids=lambda changes: next(iter(changes)))
+def test_a_prediction_whose_numbers_do_not_fit_its_labels_is_passed_over(
+    writer: Any, settings: Settings, ledger: Ledger, changes: dict[str, Any]
+) -> None:
+    """Counted as unreadable, and the position goes on: it would be read again at each start, for ever."""
+    unreadable = UNREADABLE.labels("results", "predictions")._value.get()
+    batch = [writer.misfit("one", changes, file_name=NAME), writer.answer("two", file_name="REC_2.ogg")]
+    Files(settings, ledger).write("predictions:0", batch)
+    assert _names(settings) == {"REC_2.csv"}
+    assert ledger.positions() == {"predictions:0": 2}
+    assert UNREADABLE.labels("results", "predictions")._value.get() == unreadable + 1

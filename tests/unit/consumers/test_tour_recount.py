@@ -12,7 +12,7 @@ from uuid import uuid5
 import pytest
 
 from consumers import tour_recount
-from consumers.tour_recount import differences, read_summaries, recount
+from consumers.tour_recount import differences, miscounts, read_summaries, recount
 from soundscape.errors import Unavailable
 from soundscape.events import NAMESPACE, ClipAnalysed, Event, FeedbackGiven, Place, Stages, TourMoved, TourSummed
 from soundscape.settings import Settings
@@ -138,3 +138,38 @@ def test_a_stream_that_does_not_catch_up_is_no_difference(topics: Topics, settin
     topics.behind = 2
     with pytest.raises(Unavailable, match="behind"):
         differences(settings, 0.0)
+
+
+@pytest.mark.parametrize("held", [1, 3])
+def test_a_tour_that_misses_a_clip_or_holds_one_twice_is_miscounted(topics: Topics, settings: Settings, held: int) -> None:
+    for n in range(2):
+        topics.say(PREDICTIONS, answered(n))
+    topics.say(TOURS, recount(settings)["t"].model_copy(update={"clips": held}))
+    topics.say(TOURS, TourSummed(tour_id="older than the log", site="s", species=(), clips=1, at=NOW))
+    assert miscounts(settings, 0.0) == [f"t: its summary holds {held} clips, the log 2"]
+    topics.say(TOURS, recount(settings)["t"])
+    assert miscounts(settings, 0.0) == []
+
+
+def test_a_tour_that_was_never_summed_misses_its_clips(topics: Topics, settings: Settings) -> None:
+    topics.say(PREDICTIONS, answered(0))
+    topics.say(TOUR_EVENTS, moved("without clips"))
+    assert miscounts(settings, 0.0) == ["t: its summary holds 0 clips, the log 1"]
+
+
+def test_what_the_log_says_of_a_tour_while_it_is_compared_is_not_held_against_it(
+    topics: Topics, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clip came before the summaries were read and one after: the summary is as neither recount says, and all the same right."""
+    topics.say(PREDICTIONS, answered(0))
+    topics.say(TOURS, recount(settings)["t"].model_copy(update={"clips": 2}))
+    read = tour_recount.read_summaries
+
+    def meanwhile(of: Settings) -> dict[str, TourSummed]:
+        said = read(of)
+        for n in (1, 2):
+            topics.say(PREDICTIONS, answered(n))
+        return said
+
+    monkeypatch.setattr(tour_recount, "read_summaries", meanwhile)
+    assert differences(settings, 0.0)[1] == []

@@ -443,3 +443,15 @@ async def test_health_readiness_metrics_and_the_description_need_no_key(client: 
     described = (await client.get("/openapi.json")).json()["paths"]["/v1/clips"]["post"]
     assert set(described["requestBody"]["content"]) >= {"audio/ogg", "application/json", "application/x-npy"}
     assert {"200", "202", "401", "422", "503"} <= set(described["responses"])
+
+
+async def test_a_release_that_cannot_be_read_is_its_own_sites_trouble_alone(world: World, client: httpx.AsyncClient) -> None:
+    """The reader of the deployments goes on, and the other sites' releases are named as before."""
+    (world.settings.releases / "broken").touch()
+    champion = ReleaseRef(name="broken", digest="0" * 64)
+    state = SiteDeployed(site="broken", generation=1, champion=champion, reason="test", actor="test", at=datetime.now(UTC))
+    await world.sites.apply(Record(state))
+    assert (await client.get("/v1/species")).status_code == 200
+    client.headers["X-API-Key"] = create_key(world.settings, "everywhere")
+    answer = await client.get("/v1/species?site=broken")
+    assert answer.status_code == 503 and "cannot be read" in answer.json()["detail"]

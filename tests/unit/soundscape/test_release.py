@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import json
+import random
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from soundscape.errors import Invalid, Reason
 from soundscape.features import LOG_MEL, FeatureSpec
 from soundscape.release import RELEASE_FILE, WEEKS, Member, Release, file_digest, load_release, week_of, write_release
 from soundscape.taxonomy import Species
+
+SOURCES = Path(__file__).parents[3] / "model_repo"
 
 
 def species(label: str) -> Species:
@@ -96,13 +101,64 @@ def test_a_release_that_was_changed_after_deployment_is_refused(tmp_path: Path) 
         load_release(tmp_path, written.digest)
 
 
-@pytest.mark.parametrize("prior", [np.ones((WEEKS, 2), np.float32), np.ones((WEEKS, 3)), np.ones(3, np.float32)])
+@pytest.mark.parametrize(
+    "prior", [np.ones((WEEKS, 2), np.float32), np.ones((WEEKS, 3)), np.ones(3, np.float32), np.full((WEEKS, 3), np.nan, np.float32)]
+)
 def test_a_prior_that_does_not_fit_the_labels_is_refused(tmp_path: Path, prior: Any) -> None:
-    """By shape or by type."""
+    """By shape, by type or by its numbers; when the release is read, and not when a clip is answered."""
     np.save(tmp_path / "prior.npy", prior)
-    loaded = write_release(tmp_path, release(tmp_path, prior_file="prior.npy"))
-    with pytest.raises(Invalid, match="prior"):
-        _ = loaded.prior
+    with pytest.raises(Invalid, match="its prior"):
+        write_release(tmp_path, release(tmp_path, prior_file="prior.npy"))
+
+
+def test_a_prior_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    """Whatever numpy makes of it: cut, another file, or with noise in its header."""
+    np.save(tmp_path / "prior.npy", np.ones((WEEKS, 3), np.float32))
+    write_release(tmp_path, release(tmp_path, prior_file="prior.npy"))
+    whole, noise = (tmp_path / "prior.npy").read_bytes(), random.Random(7)
+    heads = [whole[:at] + bytes([noise.choice(b"\x00\xff(){}[]'\",:09\n#")]) + whole[at + 1 :] for at in range(6, 60)]
+    for body in (b"", b"PK\x03\x04", whole[:9], whole[:-1], *heads):
+        (tmp_path / "prior.npy").write_bytes(body)
+        try:
+            load_release(tmp_path)
+        except Invalid as refused:
+            assert refused.reason is Reason.RELEASE_INVALID and "its prior" in refused.detail
+        else:
+            assert body in heads, "noise may fall where nothing depends on it"
+
+
+def test_what_no_runner_serves_is_refused(tmp_path: Path) -> None:
+    """The runtimes that a release may name are those that the runner has, and the sentence names them."""
+    tree = ast.parse((SOURCES / "runner" / "model.py").read_text())
+    (runner,) = (node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RUNTIMES")
+    assert isinstance(runner, ast.Dict)
+    assert {ast.literal_eval(key) for key in runner.keys if key} == set(get_args(Member.model_fields["runtime"].annotation))
+    write_release(tmp_path, release(tmp_path))
+    said = json.loads((tmp_path / RELEASE_FILE).read_text())
+    said["members"][1]["runtime"] = "torchscript"
+    (tmp_path / RELEASE_FILE).write_text(json.dumps(said))
+    with pytest.raises(Invalid, match=r"members\.1\.runtime: Input should be 'onnx' or 'litert'"):
+        load_release(tmp_path)
+
+
+def test_a_release_that_cannot_be_read_is_refused_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file where its folder should be, a folder where its model should be, rights that are missing: nothing but Invalid gets out."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Invalid, match="cannot be read"):
+        load_release(tmp_path / "file")
+    write_release(tmp_path, release(tmp_path))
+    (tmp_path / "own.onnx").unlink()
+    (tmp_path / "own.onnx").mkdir()
+    with pytest.raises(Invalid, match=r"own\.onnx cannot be read"):
+        load_release(tmp_path)
+
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(Invalid, match="Permission denied") as refused:
+        load_release(tmp_path)
+    assert refused.value.reason is Reason.RELEASE_INVALID
 
 
 @pytest.mark.parametrize("name", ["../x.onnx", "/etc/passwd", "a/b.onnx", ".hidden", ""])

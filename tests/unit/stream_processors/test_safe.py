@@ -20,7 +20,7 @@ from soundscape.release import LoadedRelease
 from soundscape.testing import ogg
 from soundscape.testing_log import clip
 from soundscape.wire import Message, decode, encode, revived
-from stream_processors import analyse, safe
+from stream_processors import analyse, safe, sick
 from stream_processors.analyse import Analyser
 from stream_processors.safe import POISON_FAILURES, Processor
 from stream_processors.sites import Serving, Sites
@@ -37,7 +37,7 @@ Say = Callable[[], None]
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries follow each other at once."""
     monkeypatch.setattr(safe, "RETRY_S", (0.0,))
-    monkeypatch.setattr(safe, "PROBE_EVERY_S", 0.0)
+    monkeypatch.setattr(sick, "PROBE_EVERY_S", 0.0)
     monkeypatch.setattr(analyse, "LATE_S", 0.05)
 
 
@@ -53,6 +53,8 @@ class FakeTriton:
         self.asked: list[tuple[str, int, int]] = []
         """(model, windows, priority) of each inference."""
         self.probes = 0
+        self.hangs: asyncio.Event | None = None
+        """What the probes wait for once the script of `sick` has come to its last word."""
         self.late: set[str] = set()
         self._again = asyncio.Event()
 
@@ -78,6 +80,8 @@ class FakeTriton:
         """As the adapter's."""
         self.probes += 1
         await asyncio.sleep(0)
+        if self.hangs is not None and len(self.sick) == 1:
+            await self.hangs.wait()
         return not ((self.sick.pop(0) if len(self.sick) > 1 else self.sick[0]) if self.sick else False)
 
 
@@ -92,6 +96,11 @@ class FakeSites:
         """Answers every stream, where there is one."""
         self.open = False
         """Serves any site."""
+
+    @property
+    def models(self) -> set[str]:
+        """As the real one's."""
+        return {member.triton_name for member in self.loaded.release.members}
 
     def serving(self, clip: ClipRecorded, *, champion: bool = False) -> Serving:
         """As the real one."""
@@ -267,6 +276,62 @@ async def test_a_model_that_stays_sick_sends_its_clips_away(release_of: Make) ->
     await lane.safe(record())
     assert [died.reason for died in lane.deaths] == [Reason.MODEL_UNAVAILABLE]
     assert len(lane.triton.asked) == 1
+
+
+async def test_a_model_that_hangs_holds_up_nobody_for_longer_than_the_first(release_of: Make) -> None:
+    """Sixteen clips that it failed wait for one verdict, not each for its own; later ones for none; and it is asked until it is well."""
+    lane = Lane(release_of(), sick_limit_s=0.0)
+    name = lane.sites.loaded.release.members[0].triton_name
+    lane.triton.script, lane.triton.sick = [ModelFailed(name, "Deadline Exceeded")], [True, True]
+    lane.triton.hangs = asyncio.Event()
+    clips = [record(stream=f"tour-{n}") for n in range(16)]
+    await asyncio.wait_for(asyncio.gather(*map(lane.safe, clips)), 30.0)
+    assert [died.reason for died in lane.deaths] == [Reason.MODEL_UNAVAILABLE] * 16
+    asked = len(lane.triton.asked)
+    await asyncio.wait_for(lane.safe(record(stream="later")), 30.0)
+    assert len(lane.triton.asked) == asked and lane.deaths[-1].reason == Reason.MODEL_UNAVAILABLE
+    assert lane.processor.waiting == ""
+    lane.triton.script, lane.triton.sick = [], [False]
+    lane.triton.hangs.set()
+    await _until(lambda: not lane.processor._sick._given_up)
+    await lane.safe(record(stream="healed"))
+    assert [answer.stream for answer in lane.answers] == ["healed"]
+
+
+async def test_a_model_that_no_release_names_any_more_is_watched_no_longer(release_of: Make) -> None:
+    """Nobody asks it again: its site has another."""
+    lane = Lane(release_of(), sick_limit_s=0.0)
+    name = lane.sites.loaded.release.members[0].triton_name
+    lane.triton.script, lane.triton.sick = [ModelFailed(name, "the stub died")], [True]
+    await lane.safe(record())
+    assert lane.processor._sick._given_up.keys() == {name}
+    lane.sites.loaded = release_of({"new": (["a", "b"], 1.0, FeatureSpec(n_mels=64))}, name="r2")
+    await _until(lambda: not lane.processor._sick._given_up)
+    lane.triton.script = []
+    await lane.safe(record())
+    assert [answer.release for answer in lane.answers] == ["r2"]
+
+
+async def test_a_clip_that_waits_for_a_models_probe_says_so(release_of: Make) -> None:
+    """A rebalance that takes its partition ends the worker instead of waiting with it."""
+    lane = Lane(release_of())
+    name = lane.sites.loaded.release.members[0].triton_name
+    lane.triton.script, lane.triton.sick = [ModelFailed(name, "the stub died"), None], [True]
+    task = asyncio.ensure_future(lane.safe(record()))
+    await _until(lambda: lane.processor.waiting)
+    assert name in lane.processor.waiting
+    lane.triton.sick = [False]
+    await task
+    assert len(lane.answers) == 1 and lane.processor.waiting == ""
+
+
+async def _until(condition: Callable[[], Any]) -> None:
+    """Let the others run until it holds."""
+    for _ in range(100_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never held")
 
 
 async def test_a_clip_that_kills_a_model_again_and_again_is_poison_not_the_models_sickness(

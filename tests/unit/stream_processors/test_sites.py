@@ -10,6 +10,7 @@ import pytest
 
 from soundscape.errors import Invalid
 from soundscape.events import ReleaseRef, SiteDeployed
+from soundscape.release import load_release
 from soundscape.settings import Settings
 from soundscape.testing import ogg, tone_release
 from soundscape.testing_log import clip
@@ -68,6 +69,26 @@ async def test_a_candidate_that_does_not_take_the_features_leaves_the_clip_to_th
     assert answering(sites) == ("old", None)
 
 
+async def test_the_models_that_may_be_asked_are_those_of_the_releases_in_force(sites: Sites) -> None:
+    """A candidate's until it is gone; a sick one is watched for no longer."""
+    names = {one: load_release(sites._settings.releases / one).release.members[0].triton_name for one in ("old", "new")}
+    assert sites.models == set(names.values())
+    before = sites._sites["test"].state
+    await sites._apply(before.model_copy(update={"stage": "champion", "candidate": None, "generation": 2}))
+    assert sites.models == {names["old"]}
+
+
 async def test_a_site_without_a_release(sites: Sites) -> None:
     with pytest.raises(Invalid, match="No release is deployed"):
         answering(sites, site="elsewhere")
+
+
+async def test_a_release_that_cannot_be_read_is_its_own_sites_trouble_alone(sites: Sites) -> None:
+    """What the topic says of other sites is taken in all the same; the site itself is refused with the reason."""
+    (sites._settings.releases / "broken").touch()
+    refs = {"old": ReleaseRef(name="broken", digest="0" * 64), "new": ReleaseRef(name="broken", digest="1" * 64)}
+    await sites._apply(state(refs, site="broken", generation=1))
+    assert sites.generations == {"test": 1, "broken": 1}
+    with pytest.raises(Invalid, match="cannot be read"):
+        answering(sites, site="broken")
+    assert answering(sites) == ("new", "old")

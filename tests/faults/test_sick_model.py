@@ -1,0 +1,90 @@
+"""One site's model is sick for longer than the limit: its clips wait aside, other sites are answered, and all comes back by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumers.model_server import build
+from soundscape.errors import Reason
+from soundscape.testing import Stack, ogg, running_stack, tone_release, wait_for
+from soundscape.testing_log import Log, clip
+
+LIMIT_S = 2
+"""Of the probe, instead of ten seconds."""
+SICK, WELL = 48, 16
+"""Clips of either site, over streams that meet all partitions."""
+FAULTS = {"fails": 'raise RuntimeError("switched off")', "hangs": "time.sleep(0.05)"}
+RUNNER = '''
+
+import os
+import time
+
+_answered = TritonPythonModel.execute
+
+
+def _switched(self, requests):
+    while os.path.exists({switch!r}):
+        {fault}
+    return _answered(self, requests)
+
+
+TritonPythonModel.execute = _switched
+'''
+"""Added to the runner: while the switch is there, no inference succeeds, however often the model is loaded."""
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own that gives a model up after LIMIT_S."""
+    with running_stack(tmp_path_factory.mktemp("hasty"), site="test", model_probe_limit_s=str(LIMIT_S)) as running:
+        yield running
+
+
+def deploy_with_switch(stack: Stack, site: str, fault: str) -> Path:
+    """Deploy a release to the site whose model is sick while the file that is returned is there."""
+    loaded, switch = tone_release(stack.settings.releases / site, site), stack.settings.root / f"{site}.off"
+    member = loaded.release.members[0]
+    build(stack.settings, loaded, member)  # the deployer leaves what it finds there
+    runner = stack.settings.model_repository / member.triton_name / "1" / "model.py"
+    runner.write_text(runner.read_text() + RUNNER.format(switch=str(switch), fault=fault))
+    stack.run("deploy", site, "--site", site)
+    return switch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", FAULTS)
+def test_a_sick_models_clips_wait_aside_and_are_answered_when_it_heals(hasty: Stack, how: str) -> None:
+    """`model-unavailable` for each of its site's clips, on both lanes; nobody sends them again but the deployer."""
+    stack, site = hasty, f"sick-{how}"
+    switch = deploy_with_switch(stack, site, FAULTS[how])
+    before = stack.audit()
+    with Log(stack.settings) as log:
+
+        def send(at: str, n: int) -> str:
+            return log.send(clip(ogg(5.0, 2000.0 + n), site=at, stream=f"{site}-{at}-{n}", lane="bulk" if n % 4 == 0 else "live"))
+
+        assert log.prediction(send(site, 1000)).site == site
+        switch.touch()
+        sick = [send(site, n) for n in range(SICK)]
+        well = [send("test", n) for n in range(WELL)]
+        for one in well:
+            assert log.prediction(one, 180.0).site == "test"
+        for one in sick:
+            died, _ = log.death(one, 180.0)
+            assert (died.reason, died.site) == (Reason.MODEL_UNAVAILABLE, site)
+        late = send("test", WELL)
+        assert log.prediction(late, 60.0).site == "test"
+        assert not log.predictions.keys() & set(sick), "it was sick all the time"
+        switch.unlink()
+        for one in sick:
+            assert log.prediction(one, 240.0).site == site
+        assert not log.deaths.keys() - set(sick), "nobody else died"
+    again = stack.post(ogg(5.0, 500.0), wait=30, tour_id=f"after-{how}")
+    assert again.status_code == 200, again.text
+    wait_for(lambda: stack.status()["deployer"]["healthy"], "the deployer to have no trouble")
+    found = stack.audit()
+    assert (found["lost"], found["twice"], found["dead"]) == (0, 0, before["dead"])
+    assert found["accepted"] == found["predicted"] + found["dead"] == before["accepted"] + 1 + SICK + WELL + 2

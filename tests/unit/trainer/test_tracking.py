@@ -1,0 +1,41 @@
+"""What a trained version is given in the registry, and what is not the trainer's to give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from soundscape.testing import tone_release
+from trainer.tracking import Run
+
+
+class FakeClient:
+    """As MlflowClient, as far as registering goes: anything else is an AttributeError."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, dict[str, str]]] = []
+
+    def search_registered_models(self, wanted: str) -> list[Any]:
+        """None yet."""
+        return []
+
+    def create_registered_model(self, name: str) -> None:
+        """Made."""
+
+    def create_model_version(self, name: str, source: str, run_id: str, tags: dict[str, str]) -> Any:
+        """The next one."""
+        self.made.append((name, tags))
+        return SimpleNamespace(version=len(self.made))
+
+
+def test_a_trained_version_has_its_tags_and_no_alias(tmp_path: Path) -> None:
+    """By its digest the deployer finds it; `candidate` is given when a release is offered, not when it is trained."""
+    made, client = tone_release(tmp_path, "tones"), FakeClient()
+    mlflow = SimpleNamespace(
+        onnx=SimpleNamespace(log_model=lambda *_, **__: None), MlflowClient=lambda: client,
+        active_run=lambda: SimpleNamespace(info=SimpleNamespace(run_id="run")), exceptions=SimpleNamespace(MlflowException=OSError),
+    )  # fmt: skip
+    run, tags = Run(mlflow, "", lambda said: None), {"release": "tones", "digest": made.digest}
+    assert [run.register(made.folder / "model.onnx", "forest", tags) for _ in range(2)] == ["1", "2"]
+    assert client.made == [("forest", tags)] * 2
