@@ -138,7 +138,10 @@ class Deployer:
                 raise
             self._states[site] = state
             GENERATION.labels("deployer", site).set(state.generation)
-            self.step(site, state.generation, step, (state.candidate or state.champion).name, detail)
+            try:
+                self.step(site, state.generation, step, (state.candidate or state.champion).name, detail)
+            except Unavailable as error:  # the state is committed: who asked is not told otherwise
+                log.error("site %s generation %d: the step %s is not on deployment-log: %s", site, state.generation, step, error)
             return state
 
     def confirm(self, state: SiteDeployed) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
 from consumers import transitions
@@ -27,6 +28,8 @@ class Earning:
 
     def __init__(self, settings: Settings, deployer: Deployer) -> None:
         self._settings, self._deployer, self._trials = settings, deployer, Trials(settings)
+        self._reading = RLock()
+        """Trials are fed by one thread and asked by those of the door."""
 
     def offer(self, site: str, release: str, *, actor: str, seen: int | None, force: bool, accept_noncommercial: bool) -> SiteDeployed:
         """Make a release that passed the gate the site's candidate, in the shadow.
@@ -44,8 +47,10 @@ class Earning:
 
     def share(self, site: str, share: float, *, actor: str, seen: int | None, force: bool) -> SiteDeployed:
         """Let the candidate answer a share of the streams. Raises Invalid without a candidate, or while an alarm stands (unless forced)."""
-        trial = self._trials.by_site.get(site)
-        if not force and trial is not None and (alarms := trial.alarms(self._settings.alarm_pairs)):
+        with self._reading:
+            trial = self._trials.by_site.get(site)
+            alarms = trial.alarms(self._settings.alarm_pairs) if trial is not None and not force else []
+        if alarms:
             raise Invalid(Reason.BAD_REQUEST, f"The shadow already speaks against it: {alarms[0].says}; --force goes on all the same.")
         said = f"{share:.0%} of the streams"
         return self._deployer.change(
@@ -57,8 +62,10 @@ class Earning:
         state = self._deployer.states().get(site)
         if state is not None and state.candidate is not None:
             load_release(self._settings.releases / state.candidate.name, state.candidate.digest)
-            trial = self._trials.by_site.get(site)
-            lacks = trial.missing(self._settings.canary_clips, self._settings.canary_streams) if trial else ["a trial"]
+            seen = state.generation if seen is None else seen  # what was looked at is what is changed
+            with self._reading:
+                trial = self._trials.by_site.get(site)
+                lacks = trial.missing(self._settings.canary_clips, self._settings.canary_streams) if trial else ["a trial"]
             if state.stage != "canary":
                 lacks.insert(0, "a canary (`soundscape canary 0.2`)")
             if lacks and not force:
@@ -76,10 +83,12 @@ class Earning:
 
     def watch(self) -> None:
         """Take in what was said of the candidates, and roll back the one that an alarm names. Raises Unavailable."""
-        self._trials.follow(self._deployer.states())
-        for site, trial in list(self._trials.by_site.items()):
-            if trial.state.stage == "canary" and (alarms := trial.alarms(self._settings.alarm_pairs)):
-                self._end(site, trial, alarms[0])
+        with self._reading:
+            self._trials.follow(self._deployer.states())
+            on_trial = [(site, one) for site, one in self._trials.by_site.items() if one.state.stage == "canary"]
+            ending = [(site, one, found[0]) for site, one in on_trial if (found := one.alarms(self._settings.alarm_pairs))]
+        for site, trial, alarm in ending:
+            self._end(site, trial, alarm)
 
     def _end(self, site: str, trial: Trial, alarm: Alarm) -> None:
         reason = f"alarm ({alarm.kind}) after {len(trial.canary)} canary clips: {alarm.says}"
@@ -95,6 +104,10 @@ class Earning:
 
     def report(self, site: str) -> dict[str, Any]:
         """How the trial of a site stands. Raises Invalid where there is none."""
+        with self._reading:
+            return self._report(site)
+
+    def _report(self, site: str) -> dict[str, Any]:
         trial = self._trials.by_site.get(site)
         if trial is None:
             raise Invalid(Reason.BAD_REQUEST, f"Site {site} has no candidate on trial.")
@@ -124,6 +137,10 @@ class Earning:
         if not said.get("passed"):
             reasons = "; ".join(said.get("reasons", []))
             raise Invalid(Reason.BAD_REQUEST, f"The gate refused {loaded.release.name}: {reasons}")
+        state = self._deployer.states().get(site)
+        if said.get("site") != site or said.get("champion") != (state.champion.digest if state else None):
+            how = f"`soundscape gate {loaded.release.name} --site {site}`"
+            raise Invalid(Reason.BAD_REQUEST, f"The gate measured {loaded.release.name} against another champion or site; run {how} again.")
 
 
 def _known(site: str, make: Callable[[SiteDeployed], SiteDeployed]) -> Callable[[SiteDeployed | None], SiteDeployed]:

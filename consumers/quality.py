@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
@@ -19,17 +19,22 @@ from soundscape.deployments import read_states
 from soundscape.errors import Invalid
 from soundscape.events import ClipAnalysed, ClipLabelled, ClipSampled
 from soundscape.health import serve_health
-from soundscape.judgements import settle
+from soundscape.judgements import settle, standing_labels
 from soundscape.kafka import new_consumer, read_all
 from soundscape.logs import set_up_logging
 from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
 from soundscape.release import load_release
+from soundscape.retraining import last_at, queue
 from soundscape.sampling import unit
 from soundscape.settings import Port, Settings, get_settings
 from soundscape.topics import LABELS, PREDICTIONS, SAMPLES
 from soundscape.wire import PREFIX, texts
 
 PROCESS = "quality"
+SHIFT = 0.25
+"""Population stability index from which a distribution counts as shifted."""
+ENOUGH = 10
+"""Detections a label, on average, before a species mix is compared: of fewer the index is large by chance alone."""
 AGAIN_S = 60.0
 """Seconds between two recounts of the process: labels come slowly."""
 
@@ -99,7 +104,9 @@ def _drift(settings: Settings, site: str, mixes: dict[str, Counter[str]]) -> dic
         return {}
     learnt = loaded.release.metrics.get("label_windows")
     found = mixes.get(state.champion.name)
-    return {"species mix": stability(learnt, found)} if learnt and found else {}
+    if not learnt or not found or found.total() < ENOUGH * len(loaded.release.labels):
+        return {}
+    return {"species mix": stability(learnt, found)}
 
 
 @click.command()
@@ -154,12 +161,28 @@ def main() -> None:
             states = read_states(settings, PROCESS)
             if time.monotonic() > measured_at + AGAIN_S:
                 for site in states:
-                    _publish(site, *measure(settings, site))
+                    found, drift = measure(settings, site)
+                    _publish(site, found, drift)
+                    if because := due(settings, site, drift):
+                        queue(settings, site, because)
                 measured_at = time.monotonic()
             pulse.beat({})
             time.sleep(5.0)
 
     persist(run, pulse)
+
+
+def due(settings: Settings, site: str, drift: Mapping[str, float]) -> str | None:
+    """Why a retraining of the site is due: enough new labels since the last one, or a drift; None where it is not. Raises Unavailable."""
+    since = last_at(settings, site)
+    with closing(new_consumer(settings)) as consumer:
+        events = (read(PROCESS, ClipLabelled, record) for record in read_all(consumer, [LABELS.name]))
+        labels = standing_labels(one for one in events if one is not None and one.site == site)
+    new = sum(since is None or one.labelled_at > since for one in labels)
+    if new >= settings.retrain_labels:
+        return f"{new} new labels"
+    worst = max(drift, key=lambda what: drift[what], default=None)
+    return f"drift of the {worst} (PSI {drift[worst]:.2f})" if worst and new and drift[worst] > SHIFT else None
 
 
 def _publish(site: str, found: Quality, drift: dict[str, float]) -> None:

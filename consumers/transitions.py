@@ -43,12 +43,15 @@ def promoted(before: SiteDeployed, actor: str, reason: str) -> SiteDeployed:
 
 
 def rolled_back(before: SiteDeployed, actor: str, reason: str) -> SiteDeployed:
-    """Without the candidate; without one, the previous champion again. Raises Invalid where there is neither."""
+    """Without the candidate; without one, the previous champion again. Raises Invalid where there is neither.
+
+    What was rolled back is no previous champion: the same command said twice, or after an alarm, does not bring it back.
+    """
     if before.candidate is not None:
         return _next(before, actor, reason, **_NO_CANDIDATE)
     if before.previous is None:
         raise _refused(f"Site {before.site} has neither a candidate nor a previous champion to go back to.")
-    return _next(before, actor, reason, champion=before.previous, previous=before.champion)
+    return _next(before, actor, reason, champion=before.previous, previous=None)
 
 
 _NO_CANDIDATE: dict[str, Any] = {"candidate": None, "stage": "champion", "share": 0.0, "since": None}

@@ -161,15 +161,20 @@ class Trial:
         return _alarm("rejections", says, (str(one.clip_id) for one in rejected[True]))
 
     def _disagreement(self, least: int) -> Alarm | None:
-        judged = {clip: value for clip, pair in self.both.items() if (value := agreement(*pair)) is not None}
-        if len(judged) < min(least, FEW_PAIRS):
-            return None
-        mean = float(np.mean(list(judged.values())))
-        if (mean if len(judged) >= least else _at_most(list(judged.values()))) >= LEAST_AGREEMENT:
+        for taxon in (None, *sorted({of for pair in self.both.values() for said in pair for of in said.named.values()})):
+            judged = {clip: value for clip, pair in self.both.items() if (value := agreement(*pair, taxon)) is not None}
+            if len(judged) < min(least, FEW_PAIRS):
+                continue
+            mean = float(np.mean(list(judged.values())))
+            if (mean if len(judged) >= least else _at_most(list(judged.values()))) < LEAST_AGREEMENT:
+                break
+        else:
             return None
         worst = sorted(judged, key=judged.__getitem__)
         taxa = ", ".join(f"{taxon} {value:.2f} (n={n})" for taxon, (value, n) in agreement_by_taxon(self.both.values()).items())
-        says = f"it names what the champion names in {mean:.2f} of the cases only (n={len(judged)}; at least {LEAST_AGREEMENT}; {taxa})"
+        where = f" of {taxon}" if taxon else ""
+        says = f"it names what the champion names{where} in {mean:.2f} of the cases only"
+        says += f" (n={len(judged)}; at least {LEAST_AGREEMENT}; {taxa})"
         return _alarm("disagreement", says, worst)
 
     def _latency(self) -> Alarm | None:

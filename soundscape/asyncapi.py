@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from functools import cache
 from typing import Any, get_args
 
@@ -107,7 +108,7 @@ def document() -> Json:
 
 def _channel(topic: Topic) -> Json:
     settings = topic.config(Settings.model_construct().log_cap_gb)
-    numbers = {key: int(value) for key, value in settings.items() if key != "cleanup.policy"}
+    numbers = {key: json.loads(value) for key, value in settings.items() if key != "cleanup.policy"}
     return {
         "address": topic.name,
         "description": f"{topic.says} Keyed by {topic.keyed_by}.",

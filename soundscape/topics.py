@@ -14,6 +14,8 @@ DEAD_LETTER_ROOM_BYTES = 128 * 1024
 """Room for a dead letter's own headers beside the message that died."""
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Small segments, so that retention acts soon after its time."""
+CLEANED = {"segment.ms": str(DAY_MS), "max.compaction.lag.ms": str(DAY_MS), "min.cleanable.dirty.ratio": "0.1"}
+"""Of a compacted topic: what a tombstone removed (a voice) is off the disk within about two days, however little is written."""
 KEYED = 16
 """Partitions of a keyed topic; never changed in place, since a key would move and its order break."""
 
@@ -46,6 +48,7 @@ class Topic:
             "segment.bytes": str(SEGMENT_BYTES),
             "max.message.bytes": str(MAX_MESSAGE_BYTES + self.room_bytes),
             "flush.messages": "1" if self.durable else str(2**63 - 1),
+            **(CLEANED if self.compacted else {}),
         }
 
 

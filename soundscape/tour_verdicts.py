@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from soundscape.audio import WINDOW_S
@@ -35,8 +35,13 @@ def standing(said: Iterable[Said]) -> list[Said]:
     return sorted((one for one in said if one.verdict != "withdrawn"), key=lambda one: one.offset)
 
 
-def verdicts(said: Iterable[Said], heard: Mapping[str, Mapping[str, list[int]]]) -> dict[str, dict[str, Verdict]]:
-    """Label -> clip -> what people say. `heard`: clip -> label -> the windows, from 0, in which its answer names it."""
+def verdicts(
+    said: Iterable[Said], heard: Mapping[str, Mapping[str, list[int]]], lengths: Mapping[str, int]
+) -> dict[str, dict[str, Verdict]]:
+    """Label -> clip -> what people say.
+
+    `heard`: clip -> label -> the windows, from 0, in which its answer names it; `lengths`: clip -> how many windows it has.
+    """
     by_clip: dict[str, list[Said]] = defaultdict(list)
     for one in standing(said):
         by_clip[one.clip].append(one)
@@ -47,18 +52,22 @@ def verdicts(said: Iterable[Said], heard: Mapping[str, Mapping[str, list[int]]])
         guides = [one for one in judged if not one.expert]
         for label in {*named, *(label for one in judged for label in (*one.labels, *one.heard))}:
             of_guides = _guides(label, guides, named)
-            verdict = _experts(label, list(experts.values()), named.get(label, []), claimed=of_guides is not None) or of_guides
+            claimed = range(lengths.get(clip, 1)) if of_guides is not None else ()
+            verdict = _experts(label, list(experts.values()), named.get(label) or claimed) or of_guides
             if verdict:
                 found[label][clip] = verdict
     return dict(found)
 
 
-def _experts(label: str, latest: list[Said], windows: list[int], *, claimed: bool) -> Verdict | None:
-    """Yes if a labeler heard it in the clip; no where a labeled window should hold it, by the answer or a guide, and does not."""
+def _experts(label: str, latest: list[Said], windows: Sequence[int]) -> Verdict | None:
+    """Yes if a labeler heard it in the clip; no where labelers heard all the windows that may hold it, and it was in none.
+
+    `windows` are those in which the answer names it, else, where a guide speaks of it, all of the clip.
+    """
     if any(label in one.labels for one in latest if one.verdict == "species"):
         return "yes"
-    covered = any(one.start_s < (n + 1) * WINDOW_S and n * WINDOW_S < one.end_s for one in latest for n in windows)
-    return "no" if covered or (latest and claimed) else None
+    covered = [any(one.start_s < (n + 1) * WINDOW_S and n * WINDOW_S < one.end_s for one in latest) for n in windows]
+    return "no" if covered and all(covered) else None
 
 
 def _guides(label: str, judged: list[Said], named: Mapping[str, list[int]]) -> Verdict | None:

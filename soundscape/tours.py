@@ -95,7 +95,7 @@ class Tour:
         for label, by_clip in self.heard.items():
             for clip, heard in by_clip.items():
                 named.setdefault(clip, {})[label] = heard.windows
-        self.verdicts = verdicts(self.said, named)
+        self.verdicts = verdicts(self.said, named, {clip: kept.windows for clip, kept in self.clips.items()})
         self._judged_at = {one.clip: one.at for one in sorted(self.said, key=lambda one: one.at)}
         self._first: dict[str, int] = {}
         """Clip -> how many windows of the tour lie before its own, by time."""

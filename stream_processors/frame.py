@@ -18,7 +18,7 @@ from soundscape.errors import Broken, Invalid, Reason, Unavailable
 from soundscape.events import Place
 from soundscape.health import serve_health
 from soundscape.logs import set_up_logging
-from soundscape.metrics import CONSUMER_LAG
+from soundscape.metrics import CONSUMER_LAG, UNREADABLE
 from soundscape.settings import Port, Settings, get_settings
 from soundscape.topics import DEAD_LETTER_ROOM_BYTES, MAX_MESSAGE_BYTES, Topic
 from soundscape.wire import Headers, Message
@@ -113,6 +113,9 @@ class StreamProcess:
                 await self.handle(place, message.key, list(message.headers or ()), message.value)
             except Broken as error:
                 self.end(str(error))
+            except Exception:  # Faust would acknowledge and drop it without a word; to end here would be to meet it again for ever
+                UNREADABLE.labels(self.name, place.topic).inc()
+                log.exception("%s is passed over", place)
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         """A record that waits would hold the rebalance until the group throws this worker out; it is delivered again."""

@@ -156,7 +156,7 @@ class Chooser:
                 "start_s": start_s,
                 "end_s": end_s,
                 "answer_place": str(found.place),
-                "sampled_at": datetime.now(UTC),
+                "sampled_at": before.sampled_at if before else datetime.now(UTC),
                 "audio": sound,
             }
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from soundscape.events import ClipSampled
 from soundscape.sampling import MARGIN, Reason, Wanted
@@ -26,14 +26,19 @@ class Sampled:
     start_s: float
     end_s: float | None
     probability: float
-    day: date
-    """Of `sampled_at`, in UTC."""
+    sampled_at: datetime
+    """When it was first sampled, whatever reasons came later: what was drawn by chance counts on that day."""
+
+    @property
+    def day(self) -> date:
+        """Of `sampled_at`, in UTC."""
+        return self.sampled_at.date()
 
     @classmethod
     def of(cls, event: ClipSampled) -> Sampled:
         """The sample of an event."""
         reasons = tuple((event.reasons or event.reason).split(","))
-        return cls(event.site, reasons, event.start_s, event.end_s, event.probability, event.sampled_at.date())
+        return cls(event.site, reasons, event.start_s, event.end_s, event.probability, event.sampled_at)
 
 
 class Samples:

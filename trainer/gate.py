@@ -45,7 +45,7 @@ def gate(context: click.Context, release: str, site: str | None, data: Path | No
     against = champion_of(settings, state, champion, aside.print)
     with progress_on(aside) as progress:
         verdict = judge(settings, release, data, against, aside.print, progress)
-    record(settings, site, release, verdict)
+    record(settings, site, release, verdict, against)
     queued = queue_retraining(settings, site, release, verdict)
     say_steps(settings, site, state.generation if state else 0, release, verdict, queued, aside.print)
     if as_json:

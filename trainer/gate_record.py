@@ -12,6 +12,7 @@ from typing import Any
 from soundscape.errors import Invalid, Unavailable
 from soundscape.events import DeploymentStepped, SiteDeployed
 from soundscape.release import RELEASE_FILE, LoadedRelease, load_release
+from soundscape.retraining import queue
 from soundscape.settings import Port, Settings
 from trainer.gate_run import Verdict
 from trainer.gate_served import answers_at
@@ -50,13 +51,17 @@ def champion_of(settings: Settings, state: SiteDeployed | None, name: str | None
         return None
 
 
-def record(settings: Settings, site: str, release: str, verdict: Verdict) -> Path:
-    """Keep the verdict where the deployer looks for it, under the digest of this very release; returns the file."""
+def record(settings: Settings, site: str, release: str, verdict: Verdict, champion: LoadedRelease | None) -> Path:
+    """Keep the verdict where the deployer looks for it, under the digest of this very release; returns the file.
+
+    With the site and the champion that it was measured against: a verdict against another says nothing there.
+    """
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     digest = verdict.loaded.digest if verdict.loaded else _digest(settings.releases / release)
     path = settings.state / "gates" / f"{digest}.json"
     said = {
-        "release": release, "digest": digest, "site": site, "passed": verdict.passed, "reasons": verdict.reasons,
+        "release": release, "digest": digest, "site": site, "champion": champion.digest if champion else None,
+        "passed": verdict.passed, "reasons": verdict.reasons,
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "data_digest": verdict.set_digest,
     }  # fmt: skip
     write_text(path, json.dumps(said, indent=1))
@@ -71,18 +76,7 @@ def queue_retraining(settings: Settings, site: str, release: str, verdict: Verdi
     """
     if verdict.passed or is_retraining(settings.releases / release):
         return False
-    path = settings.state / "retraining" / f"{site}.json"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    said = {
-        "site": site, "because": "gate", "release": release, "reasons": verdict.reasons,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(said, indent=1))
-    except FileExistsError:
-        return False
-    return True
+    return queue(settings, site, "gate", release=release, reasons=verdict.reasons)
 
 
 def is_retraining(folder: Path) -> bool:

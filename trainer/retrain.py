@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from soundscape.errors import Invalid, Reason
+from soundscape.retraining import done
+from soundscape.retraining import queued as waiting
 from soundscape.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -23,16 +26,25 @@ SLOWER = 0.3
 
 
 @click.command()
-@click.option("--data", required=True, type=FOLDER, help="The base data: what the champion was trained on.")
+@click.option("--data", type=FOLDER, help="The base data: what the champion was trained on.")
+@click.option("--queued", is_flag=True, help="Every site for which a retraining waits, with all that was said on its log. For a timer.")
 @click.option("--new", "new", multiple=True, type=FOLDER, help="A dataset made by `soundscape replay --out`; may be given several times.")
 @click.option("--site", help="Site whose champion it begins with; the setting's site unless given.")
 @click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training itself.")
 @click.option("--name", default=None, help="Name of the release.")
 @click.option("--json", "as_json", is_flag=True, help="End with a JSON object.")
-def retrain(data: Path, new: tuple[Path, ...], site: str | None, minutes: float, name: str | None, as_json: bool) -> None:
+def retrain(
+    data: Path | None, queued: bool, new: tuple[Path, ...], site: str | None, minutes: float, name: str | None, as_json: bool
+) -> None:
     """Train the champion on with new labels; the release's name is the last line."""
     settings = get_settings()
     said: Callable[[str], None] = (lambda text: click.echo(text, err=True)) if as_json else click.echo
+    if queued:
+        for made in run_queued(settings, minutes, said):
+            click.echo(made)
+        return
+    if data is None:
+        raise click.UsageError("Give --data FOLDER (the base data), or --queued.")
     release, found = run(settings, data, list(new), site or settings.site, minutes, name, said)
     if as_json:
         click.echo(json.dumps({"release": release.release.name, **found}))
@@ -56,9 +68,37 @@ def run(
     found = compare(prepared, champion, release, new)
     log = settings.root / "retrainings" / f"{release.release.name}.json"
     log.parent.mkdir(parents=True, exist_ok=True)
-    (settings.state / "retraining" / f"{site}.json").unlink(missing_ok=True)  # what the gate or somebody else queued is done
+    done(settings, site)  # what the gate or somebody else queued
     log.write_text(json.dumps({"site": site, "champion": champion.release.name, "release": release.release.name, **found}, indent=1))
     return release, found
+
+
+def run_queued(settings: Settings, minutes: float, say: Callable[[str], None]) -> list[str]:
+    """Retrain each site for which that was asked, on its champion's own data and everything that was said on the log; the releases.
+
+    A site that cannot be retrained now (nothing new, its data is gone) is said, and stays on the list.
+    """
+    from trainer.evaluation.trained import find_prepared
+    from trainer.replay_dataset import make_dataset
+    from trainer.replay_run import CLIP_TOPICS, Progress, Request
+
+    made = []
+    for site, why in waiting(settings).items():
+        say(f"Site {site}: asked for by {why}.")
+        try:
+            champion = champion_of(settings, site)
+            prepared = find_prepared(settings.root / "datasets", champion.release.data_digest)
+            if prepared is None or not prepared.source.is_dir():
+                raise Invalid(Reason.BAD_REQUEST, f"What {champion.release.name} was trained on is not here.")
+            folder = settings.root / "datasets" / "replays" / f"{site}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+            make_dataset(settings, Request(None, None, tuple(sorted(CLIP_TOPICS)), site, None, None), folder, Progress())
+            release, _ = run(settings, prepared.source, [folder], site, minutes, None, say)
+        except Invalid as error:
+            say(f"Site {site} is not retrained: {error.detail}")
+            continue
+        say(f"Next: soundscape gate {release.release.name} --site {site}")
+        made.append(release.release.name)
+    return made
 
 
 def train_on(

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse
 
 from producers.gateway.body import read_form
-from producers.gateway.door import Authorised, Given, Guide, serves, site_of
+from producers.gateway.door import Given, Guide, serves, site_of
 from producers.gateway.loop_docs import END_BODY, END_RESPONSES, EVENTS_RESPONSES, START_BODY, START_RESPONSES, TOUR_RESPONSES
 from producers.gateway.loop_schemas import TourEnd, TourEnded, TourStart, TourStarted
 from producers.gateway.problems import Problem
@@ -81,12 +81,12 @@ async def post_end(request: Request, tour_id: TourId, key: Guide, services: Give
 
 
 @router.get("/v1/tours/{tour_id}", responses=TOUR_RESPONSES)
-async def get_tour(tour_id: TourId, key: Authorised, services: Given) -> Response:
+async def get_tour(tour_id: TourId, key: Guide, services: Given) -> Response:
     """What a tour, or a recorder's day, has heard so far."""
     return Response((await _visible(services, key, tour_id)).body, media_type="application/json")
 
 
-async def _connection(services: Given, key: Authorised) -> AsyncIterator[None]:
+async def _connection(services: Given, key: Guide) -> AsyncIterator[None]:
     """Held until the response has ended, however it does. Raises Problem (503)."""
     with services.tours.connection():
         yield
@@ -98,7 +98,7 @@ async def _connection(services: Given, key: Authorised) -> AsyncIterator[None]:
     dependencies=[Depends(_connection)],
     response_class=StreamingResponse,  # EventSourceResponse would have FastAPI drive a generator, and say 200 before a 404 is known
 )
-async def get_events(request: Request, tour_id: TourId, key: Authorised, services: Given) -> EventSourceResponse:
+async def get_events(request: Request, tour_id: TourId, key: Guide, services: Given) -> EventSourceResponse:
     """The whole summary as server-sent events whenever it changes, at most one a second; the newest at once, whatever came last."""
     await _visible(services, key, tour_id)
     sent = request.headers["x-api-key"]

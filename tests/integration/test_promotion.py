@@ -79,7 +79,12 @@ def test_the_way_of_a_candidate(stack: Stack, champion: str, consumer: KafkaCons
     assert refused.returncode == 2 and "gate" in refused.stderr and "Traceback" not in refused.stderr
     gates = stack.settings.state / "gates"
     gates.mkdir(exist_ok=True)
-    (gates / f"{loaded.digest}.json").write_text(json.dumps({"passed": True, "reasons": []}))
+    for other in ({"site": "elsewhere", "champion": state(stack).champion.digest}, {"site": SITE, "champion": "0" * 64}):
+        (gates / f"{loaded.digest}.json").write_text(json.dumps({"passed": True, "reasons": [], **other}))
+        refused = stack.run("candidate", "tones-candidate", "--site", SITE, check=False)
+        assert refused.returncode == 2 and "another champion or site" in refused.stderr
+    verdict = {"passed": True, "reasons": [], "site": SITE, "champion": state(stack).champion.digest}
+    (gates / f"{loaded.digest}.json").write_text(json.dumps(verdict))
     assert "shadow" in stack.run("candidate", "tones-candidate", "--site", SITE).stdout
     again = stack.run("candidate", "tones-champion", "--site", SITE, "--force", check=False)
     assert again.returncode == 2 and "has the candidate tones-candidate already" in again.stderr

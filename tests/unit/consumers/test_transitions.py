@@ -26,7 +26,9 @@ def test_the_whole_way(site: SiteDeployed) -> None:
     after = promoted(large, "ana", "by command")
     assert (after.champion, after.previous, after.candidate, after.stage, after.share) == (NEW, OLD, None, "champion", 0.0)
     back = rolled_back(after, "ana", "by command")
-    assert (back.champion, back.previous, back.generation) == (OLD, NEW, 6)
+    assert (back.champion, back.previous, back.generation) == (OLD, None, 6)
+    with pytest.raises(Invalid, match="neither a candidate nor a previous champion"):
+        rolled_back(back, "ana", "said once more, it would bring back what was rolled back")
 
 
 def test_a_rollback_drops_the_candidate_and_nothing_else(site: SiteDeployed) -> None:

@@ -112,6 +112,14 @@ def test_a_few_clips_prove_nothing() -> None:
     assert kinds(trial_of(doubtful)) == ["disagreement"]
 
 
+def test_a_taxon_that_is_heard_no_more_is_an_alarm_of_its_own() -> None:
+    """Of five clips four agree; the fifth is of the taxon that the candidate has lost."""
+    events = [event for n in range(300) for event in both(n, "c" if n % 5 == 0 else "a", "a")]
+    (alarm,) = trial_of(events).alarms(ENOUGH)
+    assert alarm.kind == "disagreement" and "of Insecta" in alarm.says
+    assert set(alarm.clips) <= {str(clip_of(n)) for n in range(0, 300, 5)}
+
+
 def test_what_leaves_no_doubt_needs_fewer() -> None:
     clear = [event for n in range(FEW_PAIRS) for event in both(n, "a", "a" if n % 20 == 0 else "b")]
     assert kinds(trial_of(clear)) == ["disagreement"]

@@ -138,6 +138,7 @@ async def test_strangers_keys_see_no_tour(world: Any) -> None:
     refused(await labeler.post("/v1/tours", json={}), 403, "forbidden")
     refused(await labeler.post("/v1/tours/dawn/end", json={}), 403, "forbidden")
     for path in ("dawn", "dawn/events", "H02@2026-11-24", "H02@2026-11-24/events"):
+        refused(await labeler.get(f"/v1/tours/{path}"), 403, "forbidden")  # a summary tells what the model heard in their samples
         refused(await elsewhere.get(f"/v1/tours/{path}"), 404, "not-found")
         refused(await ana.get(f"/v1/tours/{path}", headers={"X-API-Key": "se_wrong"}), 401, "unauthorized")
     refused(await ana.get("/v1/tours/dusk"), 404, "not-found")

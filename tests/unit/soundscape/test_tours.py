@@ -357,6 +357,18 @@ def test_a_dropped_tour_leaves_nothing() -> None:
     assert (stored, rows.tours(), dict(rows._clips), dict(rows._said)) == ({}, [], {}, {})
 
 
+def test_a_labeler_of_one_window_does_not_speak_for_the_others() -> None:
+    """A minute: the answer names the owl at its beginning, the guide says right, a labeler hears nothing in a window drawn by chance."""
+    clip = answer(0, {"owl": [0.9, 0.9, 0.0, 0.0]}, 0, windows=4)
+    right = feedback(0, "right", 0, heard=["owl"])
+    elsewhere, there, beside = (label(0, "nothing", n, start_s=5.0 * window) for n, window in enumerate((3, 0, 1)))
+    assert status([clip, right, elsewhere]) == "confirmed"
+    assert status([clip, right, elsewhere, there]) == "confirmed", "one of the two windows that name it is not both"
+    assert status([clip, right, elsewhere, there, beside]) == "rejected"
+    named = feedback(0, "species", 0, "bat")
+    assert status([clip, named, elsewhere], "bat") == "confirmed", "the guide may have heard it in the rest of the minute"
+
+
 SPECIES = ("owl", "frog", "bat")
 NUMBERS = st.integers(0, 5)
 ANSWERS = st.lists(st.tuples(NUMBERS, st.dictionaries(st.sampled_from(SPECIES), st.sampled_from([0.5, 0.7, 0.8, 0.99]))), max_size=12)

@@ -174,6 +174,7 @@ async def test_of_a_recording_the_random_window_alone(tmp_path: Path) -> None:
     [again] = await desk.take(flag(answer))
     assert (again.reason, again.reasons, again.probability) == ("random", "random,flagged", 0.999999)
     assert (again.start_s, again.end_s, again.event_id()) == (said.start_s, said.end_s, said.event_id())
+    assert again.sampled_at == said.sampled_at, "a flag does not move what was drawn to another day"
     assert await desk.take(flag(answer, "unknown")) == [], "flagged already"
 
 
@@ -306,11 +307,11 @@ def test_the_fuller_the_quota_the_nearer_a_score_must_lie() -> None:
     samples = Samples(10)
     assert samples.room("s", Wanted("uncertain", 0, 0.099), TODAY)
     for n in range(5):
-        samples.put(str(n), Sampled("s", ("uncertain",), 0.0, 5.0, 1.0, TODAY))
+        samples.put(str(n), Sampled("s", ("uncertain",), 0.0, 5.0, 1.0, NOW))
     assert not samples.room("s", Wanted("uncertain", 0, 0.06), TODAY) and samples.room("s", Wanted("uncertain", 0, 0.04), TODAY)
     assert samples.room("s", Wanted("uncertain", 0, 0.06), TODAY + timedelta(days=1))
     assert samples.room("s", Wanted("rare", 0), TODAY) and samples.room("other", Wanted("uncertain", 0, 0.06), TODAY)
-    samples.put("0", Sampled("s", ("random", "uncertain"), 0.0, 5.0, 0.05, TODAY))
+    samples.put("0", Sampled("s", ("random", "uncertain"), 0.0, 5.0, 0.05, NOW))
     assert (len(samples), samples.used("s", "uncertain", TODAY), samples.used("s", "random", TODAY)) == (5, 5, 1)
     samples.put("0", None)
     samples.put("never", None)

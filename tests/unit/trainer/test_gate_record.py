@@ -35,17 +35,18 @@ def _verdict(loaded: LoadedRelease | None, *passed: bool) -> Verdict:
 
 
 def test_the_verdict_is_kept_under_the_digest_of_this_very_release(settings: Settings, loaded: LoadedRelease) -> None:
-    path = gate_record.record(settings, "s1", "tones", _verdict(loaded, True, False))
+    path = gate_record.record(settings, "s1", "tones", _verdict(loaded, True, False), loaded)
     said = json.loads(path.read_text())
     assert path == settings.state / "gates" / f"{loaded.digest}.json" and settings.state.stat().st_mode & 0o777 == 0o700
+    assert said["champion"] == loaded.digest
     assert said.items() >= {"release": "tones", "site": "s1", "passed": False, "reasons": ["c1: so it is"], "data_digest": "d" * 64}.items()
-    gate_record.record(settings, "s1", "tones", _verdict(loaded, True))
+    gate_record.record(settings, "s1", "tones", _verdict(loaded, True), loaded)
     assert json.loads(path.read_text())["passed"], "the last word counts"
 
 
 def test_a_release_that_does_not_load_is_kept_too(settings: Settings, loaded: LoadedRelease) -> None:
     (loaded.folder / RELEASE_FILE).write_text("{}")
-    path = gate_record.record(settings, "s1", "tones", _verdict(None, False))
+    path = gate_record.record(settings, "s1", "tones", _verdict(None, False), None)
     assert json.loads(path.read_text())["passed"] is False and path.stem != loaded.digest
 
 
