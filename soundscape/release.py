@@ -67,6 +67,8 @@ class Release(BaseModel):
     prior_file: FileName | None = None
     """`.npy`, float32 (WEEKS, labels) in [0, 1]: what place and week multiply a score by."""
     metrics: dict[str, Any] = {}
+    evaluation_sets: dict[str, str] = {}
+    """The digest of what its data keeps to judge by, by the data's name: what a later evaluation of it is compared on."""
     data_digest: str | None = None
     git_commit: str | None = None
     mlflow_run: str | None = None

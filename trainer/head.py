@@ -21,6 +21,7 @@ from trainer import evaluate, store, thresholds
 from trainer.birdnet import ATTRIBUTION, FEATURES, LICENCE, MODEL, birdnet_folder
 from trainer.birdnet_species import SPEECH, read_species
 from trainer.embed import embeddings
+from trainer.evaluation.material import sets_of
 from trainer.graft import Head, head_of, with_head
 from trainer.models import HEAD
 from trainer.package import measured, soundscapes
@@ -128,6 +129,7 @@ def make_head(
         thresholds={label: float(at) for label, at in zip(prepared.labels, own, strict=True) if at != common},
         sound_events={"speech": SPEECH},
         metrics=metrics,
+        evaluation_sets=sets_of(prepared.source),
         data_digest=prepared.digest,
         git_commit=git_commit,
         mlflow_run=mlflow_run,

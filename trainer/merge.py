@@ -17,12 +17,16 @@ from soundscape.errors import Invalid, Reason
 from trainer.catalog import read_catalog
 from trainer.split import split
 
+JUDGED = "evaluation"
+"""Where a dataset made from the log keeps the labelled material of held-out days."""
 TABLES = ("train.csv", "soundscape_labels.csv", "soundscape_events.csv")
 """Joined row by row; `taxonomy.csv` is joined by label."""
 
 
 def merge(folders: Sequence[Path], home: Path) -> Path:
     """A folder under `home` that holds all of the folders, named by what they hold; the same folders give the same one.
+
+    What they keep to judge by for ever (`evaluation`) is there too, so that what is trained on the folder is judged by it.
 
     Raises Invalid if a folder has no train.csv, if two hold another file under the same name, or if a label has two names.
     """
@@ -36,12 +40,12 @@ def merge(folders: Sequence[Path], home: Path) -> Path:
     part = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    for kind in ("train_audio", "train_soundscapes"):
+    for kind in ("train_audio", "train_soundscapes", f"{JUDGED}/train_soundscapes"):
         for folder in folders:
             for path in sorted((folder / kind).rglob("*")) if (folder / kind).is_dir() else ():
                 if path.is_file():
                     link(path, part / kind / path.relative_to(folder / kind))
-    for name in TABLES:
+    for name in (*TABLES, f"{JUDGED}/soundscape_labels.csv"):
         _join([folder / name for folder in folders if (folder / name).is_file()], part / name)
     if len(folders) > 1:
         _fix_sides(part / "train.csv", folders[0])
@@ -67,6 +71,7 @@ def _join(tables: list[Path], out: Path) -> None:
         columns |= dict.fromkeys(more)
         rows += own
     if columns:
+        out.parent.mkdir(exist_ok=True)
         write_table(out, list(columns), rows)
 
 
@@ -111,7 +116,7 @@ def write_table(path: Path, columns: list[str], rows: list[dict[str, str]]) -> N
 def _digest(folders: Sequence[Path]) -> str:
     digest = hashlib.sha256(b"sides kept")
     for folder in folders:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file() and "evaluation" not in path.relative_to(folder).parts):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
             if path.suffix == ".csv":
                 digest.update(path.read_bytes())

@@ -15,6 +15,7 @@ from torch import nn
 
 from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
 from trainer import evaluate, quantize, rivals, store, thresholds
+from trainer.evaluation.material import sets_of
 from trainer.learn import mixer_of, save_weights
 from trainer.mixing import Recipe
 
@@ -99,6 +100,7 @@ def package(
             threshold=common,
             thresholds={label: float(at) for label, at in zip(prepared.labels, own, strict=True) if at != common},
             metrics=metrics,
+            evaluation_sets=sets_of(prepared.source),
             data_digest=prepared.digest,
             git_commit=git_commit,
             mlflow_run=mlflow_run,

@@ -109,6 +109,14 @@ def read_material(data: Path) -> EvaluationSet:
     return EvaluationSet(catalog.folder, catalog.species, tuple(sounds), counts)
 
 
+def sets_of(data: Path) -> dict[str, str]:
+    """The digest of a folder's evaluation set by the folder's name; empty where it keeps nothing to judge by."""
+    try:
+        return {data.name: read_material(data).digest}
+    except Invalid:
+        return {}
+
+
 def _focal(catalog: Catalog) -> list[Sound]:
     sides = split(catalog.clips, catalog.placed)
     said = {row["filename"]: row for row in _table(catalog.folder / "train.csv")}

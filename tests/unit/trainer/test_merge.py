@@ -9,6 +9,7 @@ import pytest
 
 from soundscape.errors import Invalid
 from trainer.catalog import read_catalog
+from trainer.evaluation.material import read_material, sets_of
 from trainer.merge import merge
 from trainer.split import split
 from trainer.testing import write_folder
@@ -44,6 +45,21 @@ def test_everything_is_there_once(base: Path, new: Path, tmp_path: Path) -> None
     assert len(catalog.clips) == len(before.clips) + 3 and catalog.labels == before.labels and catalog.rows == before.rows
     assert {clip.filename for clip in catalog.clips} == {clip.filename for clip in (*before.clips, *added.clips)}
     assert all((catalog.folder / "train_audio" / clip.filename).is_file() for clip in catalog.clips)
+
+
+def test_what_was_set_aside_to_judge_by_judges(base: Path, new: Path, tmp_path: Path) -> None:
+    """A retrained release is judged on the held-out days of its log without anybody naming them."""
+    before = read_material(merge([base, new], tmp_path / "home"))
+    sound = next((base / "train_audio").rglob("*.ogg")).read_bytes()
+    label = read_catalog(base).labels[0]
+    (new / "evaluation" / "train_soundscapes").mkdir(parents=True)
+    (new / "evaluation" / "train_soundscapes" / "held_20261126_060000.ogg").write_bytes(sound + b"held")
+    (new / "evaluation" / "soundscape_labels.csv").write_text(f"row_id,labels\nheld_20261126_060000_5,{label}\n")
+    after = merge([base, new], tmp_path / "home")
+    found = read_material(after)
+    assert {one.name for one in found.sounds} - {one.name for one in before.sounds} == {"train_soundscapes/held_20261126_060000.ogg"}
+    assert found.digest != before.digest and sets_of(after) == {after.name: found.digest}
+    assert read_catalog(after).clips == read_catalog(merge([base, new], tmp_path / "home")).clips
 
 
 def test_the_weights_stay_and_a_day_of_a_stream_stays_together(base: Path, new: Path, tmp_path: Path) -> None:
