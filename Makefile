@@ -19,7 +19,7 @@ setup: ## Install what is missing (demo and test do this first)
 demo: setup ## The whole story on this machine; DATA=FOLDER for your own recordings
 	@$(BIN)/soundscape demo $(if $(DATA),--data "$(DATA)")
 
-test: setup ## The tests that need no GPU, no network and no recordings; under 10 minutes
+test: setup ## The tests that need no GPU, no network and no recordings; about 11 minutes
 	$(PYTEST) -m "not slow and not gpu and not network and not recordings and not browser" $(ARGS)
 
 test-all: setup ## Every test that this machine can run, the slow ones too

@@ -47,6 +47,7 @@ async def post_feedback(request: Request, clip_id: UUID, key: Guide, services: G
         one = await seen(services, key, clip)
         if await recording(services, one.answer) is None:
             raise Problem(410, "gone", "The clip has left the log; it can be judged no more.")
+        _check_release(one.answer, said)
         _check_labels(services, one.answer, said)
         _check_count(services, clip, key, said)
         place = await _publish(services, _event(one, said, key))
@@ -64,6 +65,13 @@ async def get_feedback(clip_id: UUID, key: Guide, services: Given) -> FeedbackLi
         if known is None or not serves(key, known.site):
             raise unknown(clip)
     return FeedbackList(clip_id=clip, feedback=await services.feedback.read(keys, services.log))
+
+
+def _check_release(answer: ClipAnalysed, said: FeedbackSaid) -> None:
+    """Raise Problem (409) where the judgement is of an answer that another release has replaced since."""
+    if said.release is not None and said.release != answer.release:
+        what = f"The clip was answered anew by {answer.release!r} since {said.release!r}"
+        raise Problem(409, "answered-anew", f"{what}; look at the new answer, GET /v1/clips/{answer.clip_id}, and judge that.")
 
 
 def _check_labels(services: Services, answer: ClipAnalysed, said: FeedbackSaid) -> None:

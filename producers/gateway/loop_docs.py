@@ -60,7 +60,7 @@ _FORMS: Responses = {
 }
 _CLIPS: Responses = {
     404: refusal("Nobody knows the clip, or it is somebody else's", problem(404, "not-found", "Nobody knows that clip.")),
-    409: refusal("The clip has no answer, or the id stands for another judgement", problem(409, "not-answered", "It is queued.")),
+    409: refusal("No answer, a newer one, or an id of another judgement", problem(409, "not-answered", "It is queued.")),
     410: refusal("Clip or answer have left the log", problem(410, "gone", "The clip has left the log; it can be judged no more.")),
 }
 _NOT_NOW: Responses = {

@@ -31,6 +31,9 @@ class FeedbackSaid(BaseModel):
     )
     labels: tuple[Label, ...] = Field((), max_length=50, description="With `species` alone: what it was", examples=[["tenwar"]])
     note: Note | None = None
+    release: Name | None = Field(
+        None, description="`release` of the answer that was judged; 409 where another has answered since. The newest answer unless given"
+    )
 
     @model_validator(mode="after")
     def _labels_with_species(self) -> FeedbackSaid:

@@ -220,7 +220,9 @@ async def test_a_later_answer_is_what_the_next_judgement_is_about(world: Any) ->
     record = world.put("predictions", better)
     place = Place(topic="predictions", partition=0, offset=record.offset)
     world.services.answers.arrived(clip, Known("predicted", "el-silencio", record.headers, record.value, place))
-    await judge(guide, clip, "right", "b")
+    old = {"feedback_id": "c", "verdict": "right", "release": "own"}
+    refused(await guide.post(f"/v1/clips/{clip}/feedback", json=old), 409, "answered-anew")
+    assert (await guide.post(f"/v1/clips/{clip}/feedback", json={**old, "feedback_id": "b", "release": "better"})).status_code == 200
     assert [(event.release, event.heard, event.answer_place.offset) for event in said(world)] == [("own", ("owl",), 0), ("better", (), 1)]
 
 
