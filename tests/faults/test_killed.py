@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import psutil
 import pytest
 
+from compose.local.processes import processes
 from compose.local.supervision import Supervisor
+from soundscape.settings import Settings
 from soundscape.testing import Stack, ogg, wait_for
 from soundscape.testing_log import flowing
 from soundscape.topics import LANES
 
 CLIPS = 300
 CORE = ["analyse-live-0", "analyse-bulk-0", "kafka", "triton", "gateway", "board"]
-"""Killed one after the other in the plain run; the rest in `make test-all`."""
-REST = ["redis", "deployer", "watcher", "results", "prometheus", "mlflow"]
+"""Killed one after the other in the plain run; each process alone in `make test-all`."""
+ALL = [one.name for one in processes(Settings())]
+FILES = 6
+RECORDED = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Users:
+    """A guide over HTTP who sends again what was not taken, and files in the watched folder, while something dies."""
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        self._stack, self._stop, self._tag = stack, threading.Event(), f"{name}-{uuid4().hex[:6]}"
+        self.clips: list[str] = []
+        self.files = [f"{self._tag}-{n}" for n in range(FILES)]
+
+    def __enter__(self) -> Users:
+        self._stack.run("deploy", "tones")  # the watched folder's site
+        for stem in self.files:
+            hidden = self._stack.settings.online_input / f".{stem}"
+            hidden.write_bytes(ogg(5.0, 2000.0))
+            hidden.rename(hidden.with_name(f"{stem}.ogg"))
+        self._thread = threading.Thread(target=self._guide)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _guide(self) -> None:
+        while not self._stop.wait(0.2):
+            moment = RECORDED + timedelta(seconds=len(self.clips))
+            try:
+                answer = self._stack.post(ogg(5.0, 500.0), site="test", tour_id=self._tag, recorded_at=moment.isoformat(), wait=20)
+            except httpx.TransportError:
+                continue  # the same clip again
+            if answer.status_code in (200, 202):
+                self.clips.append(answer.json()["clip_id"])
+
+    def answered(self) -> None:
+        """Every clip that was taken and every file have their answers."""
+        for clip in self.clips:
+            asked = {"url": f"{self._stack.gateway_url}/v1/clips/{clip}", "headers": {"X-API-Key": self._stack.key}, "timeout": 30.0}
+            wait_for(lambda asked=asked: httpx.get(**asked).json().get("state") == "predicted", f"the answer of {clip}")
+        for stem in self.files:
+            wait_for((self._stack.settings.online_output / f"{stem}.csv").exists, f"the answer of {stem}")
+        assert self.clips, "nobody sent anything"
 
 
 def pid_of(stack: Stack, name: str) -> int:
@@ -68,17 +118,18 @@ def test_the_core_is_killed_process_by_process(stack: Stack) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CORE, *REST])
+@pytest.mark.parametrize("name", ALL)
 def test_one_process_is_killed(stack: Stack, name: str) -> None:
-    """Alone, in the middle of the flow."""
+    """Alone, in the middle of the flow, with a guide who waits for answers and files on their way."""
     before = stack.audit()
-    with flowing(stack.settings, bodies(), CLIPS, f"one-{name}") as flow:
+    with Users(stack, name) as users, flowing(stack.settings, bodies(), CLIPS, f"one-{name}") as flow:
         pid = pid_of(stack, name)
         flow.reaches(CLIPS // 3)
         kill(pid)
     wait_for(lambda: pid_of(stack, name) != pid, f"{name} to be started again")
     whole_again(stack)
-    audited(stack, before, CLIPS)
+    users.answered()
+    audited(stack, before, CLIPS + len(users.clips) + FILES)
 
 
 @pytest.mark.slow
