@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -61,11 +62,14 @@ class Users:
     def answered(self) -> None:
         """Every clip that was taken and every file have their answers."""
         for clip in self.clips:
-            asked = {"url": f"{self._stack.gateway_url}/v1/clips/{clip}", "headers": {"X-API-Key": self._stack.key}, "timeout": 30.0}
-            wait_for(lambda asked=asked: httpx.get(**asked).json().get("state") == "predicted", f"the answer of {clip}")
+            wait_for(partial(self._is_answered, clip), f"the answer of {clip}")
         for stem in self.files:
             wait_for((self._stack.settings.online_output / f"{stem}.csv").exists, f"the answer of {stem}")
         assert self.clips, "nobody sent anything"
+
+    def _is_answered(self, clip: str) -> bool:
+        url, key = f"{self._stack.gateway_url}/v1/clips/{clip}", {"X-API-Key": self._stack.key}
+        return bool(httpx.get(url, headers=key, timeout=30.0).json().get("state") == "predicted")
 
 
 def pid_of(stack: Stack, name: str) -> int:
