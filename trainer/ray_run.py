@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -47,6 +48,7 @@ def fit(
     _start(ray, address, cores)
     follower = _Follower(progress, on_epoch)
     follower.start()
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         result = TorchTrainer(
             _work,
@@ -72,6 +74,8 @@ def fit(
     finally:
         follower.stop()
         ray.shutdown()
+        if threading.current_thread() is threading.main_thread():  # Ray leaves its own behind, which asks a cluster that is gone
+            signal.signal(signal.SIGINT, interrupt)
     if result.error or result.checkpoint is None:
         raise Broken(f"The training run {run} ended without a checkpoint: {result.error}")
     return Path(result.checkpoint.path)

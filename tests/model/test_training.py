@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +36,10 @@ def test_a_release_is_trained_that_serves_what_was_measured_and_is_used_again(se
 
     data = write_folder(tmp_path / "data", clips=8, seconds=3.0)
     arguments = ["--data", str(data), "--minutes", "0.1"]
+    interrupt = signal.getsignal(signal.SIGINT)
     first = CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert first.exit_code == 0, first.output
+    assert signal.getsignal(signal.SIGINT) == interrupt, "Ctrl-C is ours again"
     name = first.output.splitlines()[-1]
     release = load_release(settings.releases / name)
     member = release.release.members[0]
