@@ -26,7 +26,7 @@ BATCHES = 20
 
 
 class Trials:
-    """Trials by site. Used from one thread."""
+    """Trials by site. Its users take turns (consumers.earning)."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
