@@ -47,7 +47,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SOUNDSCAPE_", frozen=True)
 
-    data_dir: Path = Field(Path("var"), description="Folder of all state: logs, releases, datasets, what Kafka and Redis keep, online_input, online_output")
+    data_dir: Path = Field(
+        Path("var"), description="Folder of all state: logs, releases, datasets, what Kafka and Redis keep, online_input, online_output"
+    )
     port_base: int = Field(20100, ge=1024, le=65000, description="First port; every process takes one at a fixed distance")
     site: str = Field("el-silencio", description="Site of watcher, simulate, deploy and key create unless given")
     live_workers: int = Field(1, ge=1, le=10, description="Worker processes of the live lane")
