@@ -72,8 +72,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     413: refusal("Too large", problem(413, "too-large", "The body has more than 64000000 bytes.")),
     415: refusal("Neither sound nor JSON nor log-mels", problem(415, "unsupported-media-type", "text/plain is not taken.")),
     422: {
-        "description": "Refused at the door, or dead after it was queued; sent again as it is, only a clip that died of `no-release` or "
-        "`model-unavailable` may be answered",
+        "description": "Refused at the door, or dead after it was queued. What died of `model-unavailable` is queued again by itself when "
+        "the model answers; of `no-release` or `release-invalid`, when it is sent again to a site that has a release. With any other "
+        "reason the same bytes end as they did while the site's release stays",
         "model": ClipState,
         "content": {
             "application/json": {"example": _DEAD},

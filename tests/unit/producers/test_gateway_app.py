@@ -21,7 +21,7 @@ from producers.gateway.app import create_app, wait_for
 from producers.gateway.body import BESIDE, Room
 from producers.gateway.guard import Guard
 from producers.gateway.intake import Prepared, recorded
-from producers.gateway.problems import Problem
+from producers.gateway.problems import STATUS, Problem
 from producers.gateway.schemas import Told
 from producers.gateway.services import Services
 from producers.gateway.sites import Sites
@@ -536,6 +536,8 @@ async def test_health_readiness_metrics_and_the_description_need_no_key(client: 
     described = (await client.get("/openapi.json")).json()["paths"]["/v1/clips"]["post"]
     assert set(described["requestBody"]["content"]) >= {"audio/ogg", "application/json", "application/x-npy"}
     assert {"200", "202", "401", "422", "503"} <= set(described["responses"])
+    passing = {reason for reason, status in STATUS.items() if status == 503}
+    assert {reason for reason in Reason if f"`{reason}`" in described["responses"]["422"]["description"]} == passing
 
 
 async def test_a_release_that_cannot_be_read_is_its_own_sites_trouble_alone(world: World, client: httpx.AsyncClient) -> None:
