@@ -25,10 +25,16 @@ MAX_SECONDS = 180.0
 """Longest clip, decoded: 36 windows."""
 MAX_BYTES = 64_000_000
 """Largest upload in bytes: 3 minutes of 24-bit 48 kHz stereo WAV are 52 MB."""
+RATES = (4_000, 384_000)
+"""Least and greatest rate of a file, in Hz: a header that says 1 Hz would become hours of sound."""
+MAX_CHANNELS = 16
+"""Most channels of a file; they are averaged."""
 MAX_MESSAGE_BYTES = 1_900_000
 """Largest body on `clips` and `recordings`; beyond it the sound is encoded again."""
 TAIL_S = 0.25
 """A remainder up to this long opens no window of its own: encoders pad a minute by some milliseconds."""
+_MPEG_FRAME = 1152
+"""Most samples of an MP3's frame (ISO 11172-3); a file that lacks fewer cannot be told from a whole one."""
 _BLOCK_S = 5
 """Seconds decoded or encoded at a time: one huge Vorbis write is known to crash libsndfile."""
 
@@ -36,9 +42,11 @@ MAGIC = {
     "audio/ogg": (b"OggS",),
     "audio/wav": (b"RIFF", b"RF64"),
     "audio/flac": (b"fLaC",),
-    "audio/mpeg": (b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2"),
+    "audio/mpeg": (b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2"),
 }
 """First bytes of each accepted content type."""
+
+_CUT_OFF = "The file ends in the middle of its sound; send it whole."
 
 
 def sniff(body: bytes) -> str:
@@ -64,21 +72,27 @@ def decode(body: bytes) -> Float32:
 
 
 def read(body: bytes) -> tuple[Float32, int]:
-    """Sound of a file at its own rate: (mono float32 (samples,), Hz). Channels are averaged. Raises Invalid as `decode`."""
+    """Sound of a file at its own rate: (mono float32 (samples,), Hz). Channels are averaged. Raises Invalid as `decode`.
+
+    Half a file is `truncated`, or `not-audio` where nothing of it decodes. An MP3 without a Xing or Info header never says how much of it
+    there is: half of one is taken for a shorter one, and where its bitrate varies libsndfile reads no further than the first frame's
+    bitrate lets it expect.
+    """
     import soundfile
 
     if len(body) > MAX_BYTES:
         raise Invalid(Reason.TOO_LARGE, f"The clip has {len(body)} bytes; at most {MAX_BYTES} are accepted.")
     kind = sniff(body)
     if _is_cut_off(body, kind):
-        raise Invalid(Reason.TRUNCATED, "The file ends in the middle of its sound; send it whole.")
+        raise Invalid(Reason.TRUNCATED, _CUT_OFF)
     if kind == "audio/ogg" and _is_chained(body):
         raise Invalid(Reason.NOT_AUDIO, "The OGG holds several recordings one after the other; send each by itself.")
     try:
         with soundfile.SoundFile(io.BytesIO(body)) as file:
             rate, limit = file.samplerate, int(MAX_SECONDS * file.samplerate * 1.002)
-            if not 4000 <= rate <= 384_000 or file.channels > 16:
-                what = f"A rate of {rate} Hz with {file.channels} channels is not accepted; send 4 to 384 kHz, at most 16 channels."
+            if not RATES[0] <= rate <= RATES[1] or file.channels > MAX_CHANNELS:
+                limits = f"{RATES[0] // 1000} to {RATES[1] // 1000} kHz, at most {MAX_CHANNELS} channels"
+                what = f"A rate of {rate} Hz with {file.channels} channels is not accepted; send {limits}."
                 raise Invalid(Reason.NOT_AUDIO, what)
             if file.frames > limit and file.frames < 2**62:  # a header that does not know says 2**63 - 1
                 raise Invalid(Reason.TOO_LONG, f"The clip lasts {file.frames / rate:.0f} s; send at most {MAX_SECONDS:.0f} s.")
@@ -88,6 +102,8 @@ def read(body: bytes) -> tuple[Float32, int]:
                 total += len(block)
                 if total > limit:  # the header lied
                     raise Invalid(Reason.TOO_LONG, f"The clip lasts longer than {MAX_SECONDS:.0f} s; send at most that.")
+            if kind == "audio/mpeg" and _counts_frames(body) and total < file.frames - _MPEG_FRAME:
+                raise Invalid(Reason.TRUNCATED, _CUT_OFF)
     except soundfile.LibsndfileError as error:
         raise Invalid(Reason.NOT_AUDIO, f"The {kind} cannot be decoded ({error.error_string.strip('. ')}); send it again.") from error
     if not blocks:
@@ -158,8 +174,20 @@ def _is_chained(body: bytes) -> bool:
     return False
 
 
+def _counts_frames(body: bytes) -> bool:
+    """Whether an MP3's first frame says how many follow: only then is libsndfile's length the encoder's word, and no estimate.
+
+    The frame comes after a tag of ID3v2 (four times seven bits of size in bytes, after a head of 10) and holds, within its first 64 bytes,
+    `Xing` or `Info`, four bytes of flags whose lowest says that the count is there, and the count.
+    """
+    at = 10 + sum(byte << shift for byte, shift in zip(body[6:10], (21, 14, 7, 0), strict=False)) if body.startswith(b"ID3") else 0
+    head = body[at : at + 64]
+    tag = max(head.find(b"Xing"), head.find(b"Info"))
+    return tag >= 0 and any(head[tag + 8 : tag + 12]) and bool(head[tag + 7] & 1)
+
+
 def _is_cut_off(body: bytes, kind: str) -> bool:
-    """Whether the container says that more should follow (libsndfile decodes half a file without a word). An MP3 never says."""
+    """Whether the container says that more should follow: libsndfile decodes half a file without a word."""
     if kind == "audio/wav" and body[8:12] == b"WAVE":
         at = 12
         while at + 8 <= len(body):

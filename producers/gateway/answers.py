@@ -70,8 +70,9 @@ class Answers:
             self._keep(clip_id, Known("queued", site))
 
     def learned(self, clip_id: str, answer: Known) -> None:
-        """An answer was read back from where it is kept; what came from the log meanwhile is newer."""
-        if clip_id not in self._known:
+        """An answer was read back from where it is kept; one that came from the log meanwhile is newer."""
+        known = self._known.get(clip_id)
+        if known is None or known.state == "queued":
             self._keep(clip_id, answer)
 
     def arrived(self, clip_id: str, answer: Known) -> None:

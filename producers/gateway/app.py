@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import Annotated, Any, Literal
+from contextlib import ExitStack
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -14,13 +15,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from producers.gateway import explain, feedback, problems, tours
 from producers.gateway.answers import Known
-from producers.gateway.body import SMALL, Kind, kind_of, parse_json, read_body
+from producers.gateway.body import SMALL, kind_of, parse_json, read_body
 from producers.gateway.docs import DESCRIPTION, POST_BODY, RESPONSES
 from producers.gateway.door import Authorised, Given, Guide, serves, site_of
 from producers.gateway.intake import Prepared, lane_of, prepare_log_mels, prepare_sound, recorded
 from producers.gateway.problems import Problem
 from producers.gateway.schemas import Asked, ClipState, SpeciesEntry, SpeciesList, Told, prediction_of
-from producers.gateway.seen import older, unknown
+from producers.gateway.seen import state_of, unknown
 from producers.gateway.services import Services
 from soundscape.audio import sha256
 from soundscape.errors import Unavailable
@@ -74,54 +75,75 @@ async def post_clip(request: Request, query: Annotated[Told, Query()], key: Guid
 
     A clip is the same clip when site, stream, `recorded_at` and bytes are the same: sent again, its answer comes at once.
     """
-    kind = kind_of(request.headers.get("content-type", ""))
-    with services.room.taken(request, kind):
-        return await _taken(request, kind, query, key, services)
-
-
-async def _taken(request: Request, kind: Kind, query: Told, key: Key, services: Services) -> JSONResponse:
     started = time.perf_counter()
-    body, told = await read_body(request, kind), query
-    if kind == "json":
-        said, body = await parse_json(body)
-        told = query.model_copy(update=said.model_dump(exclude_unset=True, exclude={"audio"}))
-    site, stream = site_of(key, told.site), told.tour_id or key.name
-    services.sites.require(site)
-    owner = services.tours.started(told.tour_id) if told.tour_id else None
-    if owner is not None and owner.start.site != site:  # an ended one takes clips all the same: a phone sends late
-        raise Problem(403, "forbidden", f"The tour {told.tour_id!r} belongs to another site; send the clip with a tour of {site!r}.")
-    prepared: Prepared | None = None
-    if kind == "log-mels":  # checked even if these bytes are answered: their fingerprint is no part of a clip's identity
-        fingerprint = request.headers.get("x-feature-fingerprint")
-        prepared = prepare_log_mels(body, fingerprint, services.sites.release(site).features)
-    digest = await asyncio.to_thread(sha256, body) if len(body) > SMALL else sha256(body)
-    clip_id = identity(site, stream, told.recorded_at, digest)
+    with ExitStack() as until_answered:
+        taken = await _take(request, query, key, services, until_answered)
+        known = taken.known or await wait_for(taken.answer, taken.told.wait) or Known("queued", None)
+    if known.state == "predicted" and taken.known is None:
+        ANSWER_SECONDS.observe(time.perf_counter() - started)
+    return respond(taken.clip_id, known, taken.told.scores)
 
-    with services.answers.expect(clip_id) as answer:
+
+class Taken(NamedTuple):
+    """A clip that was sent: its id, what was told of it, its answer if there was one already, and the answer to come."""
+
+    clip_id: str
+    told: Told
+    known: Known | None
+    answer: asyncio.Future[Known]
+
+
+async def _take(request: Request, query: Told, key: Key, services: Services, until_answered: ExitStack) -> Taken:
+    """Read a clip, and publish it unless it is answered or queued. Nobody holds its bytes afterwards, however long its answer takes."""
+    kind = kind_of(request.headers.get("content-type", ""))
+    with services.room.claim() as claim:
+        body, told = await read_body(request, kind, claim), query
+        if kind == "json":
+            said, body = await parse_json(body)
+            told = query.model_copy(update=said)
+        site, stream = site_of(key, told.site), told.tour_id or key.name
+        services.sites.require(site)
+        owner = services.tours.started(told.tour_id) if told.tour_id else None
+        if owner is not None and owner.start.site != site:  # an ended one takes clips all the same: a phone sends late
+            raise Problem(403, "forbidden", f"The tour {told.tour_id!r} belongs to another site; send the clip with a tour of {site!r}.")
+        prepared: Prepared | None = None
+        if kind == "log-mels":  # checked even if these bytes are answered: their fingerprint is no part of a clip's identity
+            fingerprint = request.headers.get("x-feature-fingerprint")
+            prepared = prepare_log_mels(body, fingerprint, services.sites.release(site).features)
+        digest = await asyncio.to_thread(sha256, body) if len(body) > SMALL else sha256(body)
+        clip_id = identity(site, stream, told.recorded_at, digest)
+
+        answer = until_answered.enter_context(services.answers.expect(clip_id))
         before = services.answers.get(clip_id)
-        known = before or await _remembered(services, clip_id)
+        known = await _remembered(services, clip_id)
         if known is not None and known.state == "predicted":
-            return respond(clip_id, known, told.scores)
+            return Taken(clip_id, told, known, answer)
         if before is None or before.state == "dead":
-            for topic in (PREDICTIONS, DEAD_LETTERS):  # who listens to neither may miss the answer for ever
-                services.reports.require(topic.name)
-            services.guard.check_disk()  # before the work of decoding
+            _check_room(services)
             prepared = prepared or await prepare_sound(body, services.children)
             event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request))
             await _publish(services, event, lane_of(prepared.seconds))
             services.answers.queued(clip_id, site, before)
-        known = await wait_for(answer, told.wait) or Known("queued", site)
-    if known.state == "predicted":
-        ANSWER_SECONDS.observe(time.perf_counter() - started)
-    return respond(clip_id, known, told.scores)
+        return Taken(clip_id, told, None, answer)
 
 
 async def _remembered(services: Services, clip_id: str) -> Known | None:
-    """What others know of a clip that can be analysed again: a board that is away, or an answer that is gone, means no more than that."""
+    """What is known of a clip that can be analysed again: a board that is away, or an answer that is gone, means no more than that."""
     try:
-        return await older(services, clip_id)
+        return await state_of(services, clip_id)
     except (Unavailable, Problem):
         return None
+
+
+def _check_room(services: Services) -> None:
+    """Raise Problem (503) where a clip could not be kept or answered whatever its length, which decoding alone may tell."""
+    for topic in (PREDICTIONS, DEAD_LETTERS):  # who listens to neither may miss the answer for ever
+        services.reports.require(topic.name)
+    services.guard.check_disk()
+    try:
+        services.guard.check_backlog("live")
+    except Problem:
+        services.guard.check_backlog("bulk")
 
 
 async def _publish(services: Services, event: ClipRecorded, lane: Literal["live", "bulk"]) -> None:
@@ -136,7 +158,7 @@ async def get_clip(clip_id: UUID, query: Annotated[Asked, Query()], key: Guide, 
     """Where a clip is, and its answer; `wait` waits for it."""
     name = str(clip_id)
     with services.answers.expect(name) as answer:
-        known = services.answers.get(name) or await older(services, name)
+        known = await state_of(services, name)
         if known is None or not serves(key, known.site):
             raise unknown(name)
         if known.state == "queued":

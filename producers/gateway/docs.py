@@ -66,14 +66,15 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     400: refusal("A parameter or the JSON does not hold", problem(400, "bad-request", "wait does not hold: at most 30.")),
     401: refusal("The key is missing, wrong or revoked", problem(401, "unauthorized", "X-API-Key is missing.")),
-    403: refusal("The key serves another site", problem(403, "forbidden", "The key serves 'el-silencio' alone.")),
+    403: refusal("The key serves another site, or is a labeler's", problem(403, "forbidden", "The key serves 'el-silencio' alone.")),
     404: refusal("Nobody knows the clip", problem(404, "not-found", "Nobody knows that clip.")),
     410: refusal("The answer has left the log", problem(410, "gone", "Its answer has left the log; send the clip again.")),
     413: refusal("Too large", problem(413, "too-large", "The body has more than 64000000 bytes.")),
     415: refusal("Neither sound nor JSON nor log-mels", problem(415, "unsupported-media-type", "text/plain is not taken.")),
     422: {
-        "description": "Refused at the door, or dead after it was queued; sent again as it is, only a clip that died of `no-release` or "
-        "`model-unavailable` may be answered",
+        "description": "Refused at the door, or dead after it was queued. What died of `model-unavailable` is queued again by itself when "
+        "the model answers; of `no-release` or `release-invalid`, when it is sent again to a site that has a release. With any other "
+        "reason the same bytes end as they did while the site's release stays",
         "model": ClipState,
         "content": {
             "application/json": {"example": _DEAD},
@@ -81,7 +82,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         },
     },
     503: refusal(
-        "Not now (Retry-After): no release for the site, a full disk, a long backlog, a broker that does not acknowledge",
+        "Not now (Retry-After): no release for the site, a full disk, a long backlog, too many uploads at once, a gateway that has just "
+        "started, a broker that does not acknowledge",
         problem(503, "no-release", "No release is deployed for site 'el-silencio'."),
     ),
 }

@@ -8,7 +8,7 @@ from producers.gateway.answers import Known
 from producers.gateway.door import serves
 from producers.gateway.problems import Problem
 from producers.gateway.services import Services
-from soundscape.errors import Invalid
+from soundscape.errors import Invalid, Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Place
 from soundscape.keys import Key
 from soundscape.wire import PREFIX, decode, texts
@@ -29,13 +29,31 @@ async def older(services: Services, clip_id: str) -> Known | None:
     return known
 
 
+async def state_of(services: Services, clip_id: str) -> Known | None:
+    """What is known of the clip: an answer is taken from here, and from the board where here it is still queued.
+
+    The board follows the log by itself, so it knows an answer that this process has not read. A death is taken from here alone: the
+    board's may be of before the clip was sent again. Raises Unavailable, Problem (410) for a clip that is not known here.
+    """
+    here = services.answers.get(clip_id)
+    if here is not None and here.state != "queued":
+        return here
+    try:
+        there = await older(services, clip_id)
+    except (Unavailable, Problem):
+        if here is None:
+            raise
+        return here
+    return there if here is None or (there is not None and there.state == "predicted") else here
+
+
 async def seen(services: Services, key: Key, clip_id: str) -> Seen:
     """The answer of a clip that the key may judge.
 
     Raises Unavailable; Problem: 404 for a clip that nobody knows or that is somebody else's, 409 for one without an answer, 410 where
     the answer has left the log.
     """
-    known = services.answers.get(clip_id) or await older(services, clip_id)
+    known = await state_of(services, clip_id)
     if known is None or not serves(key, known.site):
         raise unknown(clip_id)
     if known.state != "predicted" or known.place is None:

@@ -49,6 +49,9 @@ async def test_what_was_read_back_does_not_replace_what_came_since() -> None:
     answers.arrived("a", newer)
     answers.learned("a", predicted())
     assert answers.get("a") is newer
+    answers.queued("b", "el-silencio", None)
+    answers.learned("b", newer)
+    assert answers.get("b") is newer
 
 
 async def test_the_oldest_are_forgotten_by_count_and_by_bytes() -> None:

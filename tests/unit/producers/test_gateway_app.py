@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import io
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,15 +13,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import Request
+import soundfile
 
 from producers.gateway import body as body_module
 from producers.gateway.answers import Answers, Known, death_in, prediction_in
-from producers.gateway.app import create_app
+from producers.gateway.app import create_app, wait_for
 from producers.gateway.body import BESIDE, Room
 from producers.gateway.guard import Guard
 from producers.gateway.intake import Prepared, recorded
-from producers.gateway.problems import Problem
+from producers.gateway.problems import STATUS, Problem
 from producers.gateway.schemas import Told
 from producers.gateway.services import Services
 from producers.gateway.sites import Sites
@@ -50,6 +52,8 @@ class World:
         self.reply: Callable[[ClipRecorded], None] = lambda clip: None
         self.older: dict[str, Known] = {}
         self.unread: set[str] = set()
+        self.room = Room()
+        self.decoded = 0
         self.failure: Exception | None = None
         self.lost: Exception | None = None
 
@@ -73,6 +77,7 @@ class World:
         return self.older.get(clip_id)
 
     async def run(self, work: Any, *args: Any) -> Any:
+        self.decoded += 1
         return work(*args)
 
     def check_disk(self) -> None:
@@ -190,6 +195,7 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
         children=world,
         reports=world,
         log=world,
+        room=world.room,
     )
     transport = httpx.ASGITransport(create_app(services), raise_app_exceptions=False)
     headers = {"X-API-Key": create_key(world.settings, "ana")}
@@ -216,22 +222,65 @@ async def test_no_clip_is_published_whose_answer_could_be_missed(world: World, c
     assert (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 202
 
 
-async def test_large_bodies_share_a_room_and_a_clip_passes_beside_them() -> None:
+def test_large_bodies_share_a_room_and_a_clip_passes_beside_them() -> None:
     room = Room(3 * BESIDE)
+    with room.claim() as first, room.claim() as second, room.claim() as small:
+        first.hold(2 * BESIDE)
+        with pytest.raises(Problem) as refusal:
+            second.hold(2 * BESIDE)
+        assert (refusal.value.status, refusal.value.reason) == (503, "busy")
+        small.hold(BESIDE)
+        assert room.free == {"small": 2 * BESIDE, "large": BESIDE}
+        first.hold(3 * BESIDE)
+    assert room.free == {"small": 3 * BESIDE, "large": 3 * BESIDE}
 
-    def asked(**headers: str) -> Request:
-        return Request({"type": "http", "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]})
 
-    large, small, chunked = asked(content_length=str(2 * BESIDE)), asked(content_length=str(BESIDE)), asked()
-    with room.taken(large, "sound"):
-        for other in (large, chunked):
-            with pytest.raises(Problem) as refusal, room.taken(other, "sound"):
-                raise AssertionError("it was let in")
-            assert (refusal.value.status, refusal.value.reason) == (503, "busy")
-        with room.taken(small, "sound"):
-            """A guide's clip."""
-    with room.taken(large, "sound"):
-        """The room is free again."""
+def test_small_bodies_are_bounded_too_and_one_may_grow_to_be_large() -> None:
+    room = Room(2 * BESIDE)
+    with room.claim() as first, room.claim() as second, room.claim() as third:
+        first.hold(BESIDE)
+        second.hold(BESIDE)
+        with pytest.raises(Problem):
+            third.hold(1)
+        second.hold(BESIDE + 1)
+        third.hold(1)
+        assert room.free == {"small": BESIDE - 1, "large": BESIDE - 1}
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_beyond_the_room_an_upload_is_refused_before_it_is_read(world: World, client: httpx.AsyncClient, announced: bool) -> None:
+    """One whose length nobody knows is read as far as there is room for it."""
+    world.room.free["small"] = 250
+    read = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(10):
+            read += 100
+            yield bytes(100)
+
+    headers = OGG | ({"Content-Length": "1000"} if announced else {})
+    refused(await client.post("/v1/clips", content=chunks(), headers=headers), 503, "busy")
+    assert read == (0 if announced else 300)
+    assert world.room.free["small"] == 250
+
+
+async def test_whoever_waits_for_an_answer_takes_no_room(
+    world: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one who was refused."""
+    free, held = world.room.free["small"], list[int]()
+    world.reply = lambda clip: held.append(free - world.room.free["small"])
+
+    async def wait(answer: asyncio.Future[Known], seconds: float) -> Known | None:
+        held.append(free - world.room.free["small"])
+        return await wait_for(answer, seconds)
+
+    monkeypatch.setattr("producers.gateway.app.wait_for", wait)
+    assert (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 202
+    assert held == [len(CLIP), 0]
+    refused(await client.post("/v1/clips", content=b"a poem", headers=OGG), 422, "not-audio")
+    assert world.room.free["small"] == free
 
 
 async def test_a_clip_is_accepted_only_with_the_acknowledgement(world: World, client: httpx.AsyncClient) -> None:
@@ -281,6 +330,33 @@ async def test_a_clip_answered_before_a_restart_is_answered_from_the_log(world: 
     world.older.clear()  # read once, remembered
     assert (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 200
     assert world.sent == []
+
+
+async def test_an_answer_that_the_board_knows_is_given_where_the_gateway_has_missed_it(world: World, client: httpx.AsyncClient) -> None:
+    """Here the clip is queued still; sent again it is answered, and not published."""
+    first = await client.post("/v1/clips", content=CLIP, headers=OGG)
+    url = f"/v1/clips/{first.json()['clip_id']}"
+    world.older[first.json()["clip_id"]] = Known("queued", "el-silencio")
+    assert (await client.get(url)).status_code == 202
+    world.lost = Unavailable("The board does not answer; ask again in a few seconds.")
+    assert (await client.get(url)).status_code == (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 202
+    world.lost = None
+    clip = decode(ClipRecorded, world.sent[0][1].headers, CLIP)
+    world.older[str(clip.clip_id)] = Known("predicted", "el-silencio", *_record(analysed(clip)), AT)
+    again = await client.post("/v1/clips", content=CLIP, headers=OGG)
+    assert again.status_code == 200 and len(world.sent) == 1
+    world.older.clear()  # read once, remembered
+    assert (await client.get(url)).status_code == 200
+
+
+async def test_the_boards_death_of_before_a_clip_was_sent_again_is_not_its_answer(world: World, client: httpx.AsyncClient) -> None:
+    world.reply = world.dies
+    url = f"/v1/clips/{(await client.post('/v1/clips', content=CLIP, headers=OGG)).json()['clip_id']}"
+    assert (await client.get(url)).status_code == 422
+    world.older[url.rpartition("/")[2]] = Known("dead", "el-silencio")
+    world.reply = lambda clip: None
+    assert (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 202
+    assert (await client.get(url)).status_code == 202
 
 
 async def test_a_dead_clip_says_why_and_is_queued_again(world: World, client: httpx.AsyncClient) -> None:
@@ -398,6 +474,23 @@ async def test_a_full_lane_takes_no_clip_and_the_other_lane_does(world: World, c
     assert (await client.post("/v1/clips", content=CLIP, headers=OGG)).status_code == 202
 
 
+async def test_what_cannot_be_kept_is_not_decoded_first(world: World, client: httpx.AsyncClient) -> None:
+    """A file that must be turned to OGG costs seconds of a child."""
+    wav, kind = io.BytesIO(), {"Content-Type": "audio/wav"}
+    soundfile.write(wav, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE, format="WAV")
+    world.guard.backlog = {"live": 11, "bulk": 11}
+    refused(await client.post("/v1/clips", content=wav.getvalue(), headers=kind), 503, "backlog")
+    world.guard = Guard(world.settings.model_copy(update={"min_free_gb": 1e9}), ())
+    refused(await client.post("/v1/clips", content=wav.getvalue(), headers=kind), 503, "disk-full")
+    world.guard = Guard(world.settings, ())
+    world.unread = {"predictions"}
+    refused(await client.post("/v1/clips", content=wav.getvalue(), headers=kind), 503, "starting")
+    assert (world.decoded, world.sent) == (0, [])
+    world.unread = set()
+    assert (await client.post("/v1/clips", content=wav.getvalue(), headers=kind)).status_code == 202
+    assert world.decoded == 1
+
+
 async def test_a_full_disk_takes_no_clip(world: World, client: httpx.AsyncClient) -> None:
     world.guard = Guard(world.settings.model_copy(update={"min_free_gb": 1e9}), ())
     said = refused(await client.post("/v1/clips", content=CLIP, headers=OGG), 503, "disk-full")
@@ -443,6 +536,8 @@ async def test_health_readiness_metrics_and_the_description_need_no_key(client: 
     described = (await client.get("/openapi.json")).json()["paths"]["/v1/clips"]["post"]
     assert set(described["requestBody"]["content"]) >= {"audio/ogg", "application/json", "application/x-npy"}
     assert {"200", "202", "401", "422", "503"} <= set(described["responses"])
+    passing = {reason for reason, status in STATUS.items() if status == 503}
+    assert {reason for reason in Reason if f"`{reason}`" in described["responses"]["422"]["description"]} == passing
 
 
 async def test_a_release_that_cannot_be_read_is_its_own_sites_trouble_alone(world: World, client: httpx.AsyncClient) -> None:

@@ -151,6 +151,7 @@ async def test_strangers_keys_hear_nothing(world: Any, method: str) -> None:
     url, body = f"/v1/clips/{clip}/feedback", {"feedback_id": "f-9", "verdict": "right"}
     refused(await labeler.request(method, url, json=body), 403, "forbidden")
     refused(await labeler.get(f"/v1/clips/{clip}"), 403, "forbidden")
+    refused(await labeler.post("/v1/clips", content=b"the same bytes"), 403, "forbidden")
     refused(await elsewhere.request(method, url, json=body), 404, "not-found")
     refused(await ana.request(method, url, json=body, headers={"X-API-Key": "se_wrong"}), 401, "unauthorized")
     refused(await ana.request(method, f"/v1/clips/{uuid4()}/feedback", json=body), 404, "not-found")

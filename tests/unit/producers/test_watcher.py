@@ -113,6 +113,16 @@ def test_a_changed_file_is_sent_anew(folder: Folder, ogg: bytes) -> None:
     assert folder.sent[0].clip_id != folder.sent[1].clip_id
 
 
+def test_a_file_that_was_touched_is_sent_again_as_the_same_clip(folder: Folder, ogg: bytes) -> None:
+    """The cure after a power cut that took the recording, or its answer, from the log."""
+    (folder.input / NAME).write_bytes(ogg)
+    assert folder.look() == [NAME]
+    folder.start()
+    os.utime(folder.input / NAME, (0, 0))
+    assert folder.look() == [NAME]
+    assert folder.sent[0].clip_id == folder.sent[1].clip_id
+
+
 def test_a_broker_that_is_away_leaves_none_out(folder: Folder, ogg: bytes) -> None:
     (folder.input / NAME).write_bytes(ogg)
     folder.away = True

@@ -100,6 +100,13 @@ def test_clipped_silent_and_short_sound_is_sound() -> None:
     assert decode(written(tone(0.1), SAMPLE_RATE, "WAV")).size == 3200
 
 
+@pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 22_050, 32_000, 48_000])
+def test_an_mp3_of_every_rate_is_known_by_its_first_bytes(rate: int) -> None:
+    """MPEG 1, 2 and 2.5 begin differently."""
+    body = written(tone(1.0, rate), rate, "MP3")
+    assert sniff(body) == "audio/mpeg" and read(body)[1] == rate
+
+
 @pytest.mark.parametrize("body", [b"hello, forest\n" * 40, b"<html>", b"\0" * 999, b"OGGS", b"PK\x03\x04"])
 def test_what_is_no_sound_is_refused(body: bytes) -> None:
     """Whatever its name says."""
@@ -132,6 +139,40 @@ def test_an_ogg_that_was_cut_between_two_pages_is_refused() -> None:
     assert decode(body[: ends[-1]]).size
     assert refused(body[: ends[len(ends) // 2]]) is Reason.TRUNCATED
 
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0" + bytes((0, 0, 3, 1)) + bytes(3 * 128 + 1)], ids=["bare", "tagged"])
+@pytest.mark.parametrize("rate", [8000, 22_050, 44_100])
+def test_half_an_mp3_that_counts_its_frames_is_refused(rate: int, tag: bytes) -> None:
+    """A whole one is taken to the sample, with a tag before it and one after it."""
+    noise = np.random.default_rng(7).normal(0, 0.1, (3 * rate, 2)).astype(np.float32)
+    body = written(noise, rate, "MP3")
+    assert read(tag + body + b"TAG" + bytes(125))[0].size == 3 * rate
+    for part in (0.1, 0.5, 0.9):
+        assert refused(tag + body[: int(len(body) * part)]) in {Reason.TRUNCATED, Reason.NOT_AUDIO}
+
+
+@pytest.mark.parametrize("count", ["no header", "no count"])
+def test_an_mp3_that_does_not_count_its_frames_is_taken_as_it_is(count: str) -> None:
+    """What libsndfile says of such a file's length is an estimate by its bytes, those of a tag at its end too: it refuses nothing."""
+    out = io.BytesIO()
+    with soundfile.SoundFile(out, "w", SAMPLE_RATE, 1, format="MP3", bitrate_mode="CONSTANT", compression_level=0.9) as file:
+        file.write(tone(5.0))
+    body = bytearray(out.getvalue())
+    at = body.index(b"Info")
+    if count == "no header":
+        body[at : at + 4] = bytes(4)
+    else:
+        body[at + 7] &= ~1
+    with soundfile.SoundFile(io.BytesIO(body + bytes(1000))) as file:
+        assert file.frames > 5.1 * SAMPLE_RATE
+    assert decode(bytes(body) + bytes(1000)).size == pytest.approx(5 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
+    assert decode(bytes(body[: len(body) // 2])).size == pytest.approx(2.5 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
+
+
+def test_a_tag_that_says_too_much_is_no_crash() -> None:
+    """An ID3 whose size reaches beyond the file, or that ends within its own head."""
+    for body in (b"ID3", b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(100), b"\xff\xfb\x90\x64Xing"):
+        assert refused(body) is Reason.NOT_AUDIO
 
 
 def test_too_short_sound_is_refused() -> None:
