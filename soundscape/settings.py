@@ -7,8 +7,10 @@ from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from soundscape.errors import Invalid, Reason
 
 HOST = "127.0.0.1"
 """Everything binds to loopback."""
@@ -145,5 +147,9 @@ def _cores() -> int:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read once from its environment."""
-    return Settings()
+    """The settings of this process, read once from its environment. Raises Invalid, naming the variable, if one does not hold."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"SOUNDSCAPE_{str(one['loc'][0]).upper()}={one['input']!r}: {one['msg']}" for one in error.errors())
+        raise Invalid(Reason.BAD_REQUEST, f"A setting does not hold: {wrong}; set it right or unset it.") from None
