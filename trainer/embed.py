@@ -1,59 +1,79 @@
-"""BirdNET's embeddings of a prepared data set's sounds, each heard once and kept on disk."""
+"""BirdNET's embeddings of a prepared data set's sounds, and of windows composed from them; each heard once and kept on disk."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from soundscape.isolation import ChildPool
 from trainer import store
 from trainer.birdnet import FEATURES, MODEL, birdnet_folder, interpreter
 from trainer.evaluation.hear import sound_of
 from trainer.graft import embedder
+from trainer.mixing import Recipe
+from trainer.sound_mixing import SoundMixer
 
 Float32 = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+TOGETHER = 20
+"""Composed windows that a child hears at a time: some seconds of work."""
 
 
-def embeddings(
-    prepared: store.Prepared, items: Sequence[store.Item], progress: Callable[[int, int], None] = lambda _n, _of: None
-) -> dict[str, Float32]:
+class Scenes(NamedTuple):
+    """Composed windows as BirdNET heard them: float32 (windows, chunks, embedding), with truth and weight (windows, labels)."""
+
+    heard: Float32
+    truth: Float32
+    weight: Float32
+
+
+def embeddings(prepared: store.Prepared, items: Sequence[store.Item], progress: Progress = lambda _n, _of: None) -> dict[str, Float32]:
     """By item name: float32 (windows, chunks, embedding). What an earlier run has heard is not heard again.
 
-    One process a core. Raises Invalid if BirdNET is not here.
+    One process a core. Raises Invalid if BirdNET is not here, or if a sound has changed so that it does not decode.
     """
-    model = _model(prepared.folder / "raw")
-    home = prepared.folder / "processed" / f"embeddings-{model.stem.rpartition('-')[2]}"
-    home.mkdir(parents=True, exist_ok=True)
+    home, model = _home(prepared)
     files = {item.name: home / f"{item.digest}.npy" for item in items}
-    todo = [item for item in items if not files[item.name].is_file()]
-    progress(len(items) - len(todo), len(items))
-    if todo:
-        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("spawn")) as pool:
-            jobs = [pool.submit(embed, prepared.source / item.name, files[item.name], model) for item in todo]
-            for n, job in enumerate(as_completed(jobs), len(items) - len(todo) + 1):
-                job.result()
-                progress(n, len(items))
+    jobs = {file: partial(embed, prepared.source / name, file, model) for name, file in files.items()}
+    _heard(jobs, progress)
     return {name: np.load(file, allow_pickle=False).astype(np.float32) for name, file in files.items()}
+
+
+def scenes(prepared: store.Prepared, role: str, windows: int, progress: Progress = lambda _n, _of: None) -> Scenes:
+    """Windows composed from a role's clips; as `embeddings`, and the same for the same data."""
+    home, model = _home(prepared)
+    key = hashlib.sha256(f"{prepared.digest}{role}{Recipe()}".encode()).hexdigest()[:12]
+    files = [home / f"scenes-{role}-{key}-{number:04d}.npz" for number in range(-(-windows // TOGETHER))]
+    _heard({file: partial(embed_scenes, prepared.folder, role, number, file, model) for number, file in enumerate(files)}, progress)
+    parts = [np.load(file, allow_pickle=False) for file in files]
+    return Scenes(*(np.concatenate([part[what] for part in parts])[:windows].astype(np.float32) for what in Scenes._fields))
 
 
 def embed(source: Path, target: Path, model: Path) -> None:
     """Write a sound file's embeddings, float16 (windows, chunks, embedding), whole or not at all; of its first minute."""
-    found = _run(_interpreter(model), FEATURES.compute(sound_of(source)))
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.save(file, found.astype(np.float16))
-    part.replace(target)
+    found = run(_interpreter(model), FEATURES.compute(sound_of(source)))
+    _write(target, lambda file: np.save(file, found.astype(np.float16)))
 
 
-def _run(model: Any, chunks: Float32) -> Float32:
+def embed_scenes(folder: Path, role: str, number: int, target: Path, model: Path) -> None:
+    """Compose TOGETHER windows, the `number`-th so many of this role, and write what BirdNET hears as `embed` does."""
+    mixer = SoundMixer(store.load(folder), role, np.random.default_rng([number, *role.encode()]), Recipe())
+    waves, truth, weight = zip(*(mixer.window() for _ in range(TOGETHER)), strict=True)
+    heard = run(_interpreter(model), np.concatenate([FEATURES.compute(wave) for wave in waves])).astype(np.float16)
+    _write(target, lambda file: np.savez(file, heard=heard, truth=np.stack(truth), weight=np.stack(weight)))
+
+
+def run(model: Any, chunks: Float32) -> Float32:
+    """What an interpreter answers, float32 (windows, chunks, outputs), to sound float32 (windows, chunks, samples)."""
     into, out = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
     answers = []
     for chunk in chunks.reshape(-1, chunks.shape[-1]):
@@ -63,17 +83,50 @@ def _run(model: Any, chunks: Float32) -> Float32:
     return np.stack(answers).reshape(*chunks.shape[:2], -1)
 
 
+def _heard(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
+    """Do the work whose file is not there yet, in a child a core: a sound that kills its decoder ends the run with one sentence."""
+    todo = [job for file, job in jobs.items() if not file.is_file()]
+    done = len(jobs) - len(todo)
+    progress(done, len(jobs))
+    if not todo:
+        return
+
+    async def work() -> None:
+        pool = ChildPool(min(len(todo), len(os.sched_getaffinity(0))))
+
+        async def one(job: Callable[[], None]) -> None:
+            nonlocal done
+            await pool.run(job)
+            done += 1
+            progress(done, len(jobs))
+
+        try:
+            await asyncio.gather(*map(one, todo))
+        finally:
+            pool.close()
+
+    asyncio.run(work())
+
+
+def _write(target: Path, save: Callable[[Any], None]) -> None:
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        save(file)
+    part.replace(target)
+
+
 @lru_cache(maxsize=1)
 def _interpreter(model: Path) -> Any:
     return interpreter(model)
 
 
-def _model(folder: Path) -> Path:
-    """BirdNET without its last layer, as a file named by its digest."""
+def _home(prepared: store.Prepared) -> tuple[Path, Path]:
+    """Where embeddings are kept, and the file that gives them: BirdNET without its last layer, named by BirdNET's digest."""
     body = (birdnet_folder() / MODEL).read_bytes()
-    path = folder / f"birdnet-{hashlib.sha256(body).hexdigest()[:8]}.tflite"
-    if not path.is_file():
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(embedder(body))
-        part.replace(path)
-    return path
+    digest = hashlib.sha256(body).hexdigest()[:8]
+    home, model = prepared.folder / "processed" / f"embeddings-{digest}", prepared.folder / "raw" / f"birdnet-{digest}.tflite"
+    home.mkdir(parents=True, exist_ok=True)
+    if not model.is_file():
+        cut = embedder(body)
+        _write(model, lambda file: file.write(cut))
+    return home, model

@@ -1,38 +1,38 @@
 """A head of our own on BirdNET's embeddings: a linear layer for a site's species, in the place of BirdNET's.
 
-BirdNET stays as it is; only the last layer is learnt, on the embeddings of the training clips. So a few clips a species go a long way, and
-`soundscape retrain` can go on from a champion that is BirdNET.
+BirdNET stays as it is; only the last layer is learnt, on the embeddings of the training clips and of windows composed from them. So a few
+clips a species go a long way, and `soundscape retrain` can go on from a champion that is BirdNET.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
+from soundscape.release import WEEKS, LoadedRelease, Member, Release, file_digest, write_release
 from soundscape.taxonomy import Species
-from trainer import evaluate, store, thresholds
-from trainer.birdnet import ATTRIBUTION, FEATURES, LICENCE, MODEL, birdnet_folder
+from trainer import evaluate, store
+from trainer.birdnet import ATTRIBUTION, FEATURES, LICENCE, MODEL, PRIOR, birdnet_folder
 from trainer.birdnet_species import SPEECH, read_species
-from trainer.embed import embeddings
-from trainer.evaluation.material import sets_of
+from trainer.embed import Scenes, embeddings, scenes
 from trainer.graft import Head, head_of, with_head
+from trainer.mixing import mark
 from trainer.models import HEAD
-from trainer.package import measured, soundscapes
-from trainer.quantize import sigmoid
+from trainer.package import Mixed, Origin, judges_of, released
 
 Float32 = npt.NDArray[np.float32]
 
 STARTS_FROM = ("birdnet", HEAD)
 """Members that `soundscape retrain` goes on from with a head."""
 PENALTIES = (0.01, 0.03, 0.1, 0.3)
-"""Weights of the squared norm that are tried; the one with the best mAP on validation is kept."""
+"""Weights of the squared norm that are tried; the one with the best mAP on composed validation windows is kept."""
+LEARNING, JUDGING = 2400, 600
+"""Windows composed of training clips, and of those that judge; of more the minutes are heard no better (docs/decisions/0008)."""
 STEPS = 150
 """Of L-BFGS, at most."""
 SILENT = -4.0
@@ -74,92 +74,126 @@ def answer(head: Head, heard: Float32) -> Float32:
 def make_head(
     prepared: store.Prepared,
     folder: Path,
-    name: str,
+    origin: Origin,
     say: Callable[[str], None],
-    progress: Callable[[int, int], None],
-    git_commit: str | None,
-    mlflow_run: str | None,
-    training: dict[str, Any],
+    progress: Callable[[str, int, int], None],
+    champion: LoadedRelease | None,
 ) -> LoadedRelease:
-    """Hear, fit, measure, and write a release into `folder`. Raises Invalid if BirdNET is not here."""
+    """Hear, fit, measure, and write a release into `folder`. Raises Invalid if BirdNET is not here.
+
+    `champion` is the release that it goes on from: what that one knows and the data does not is kept.
+    """
     birdnet = birdnet_folder()
     say(ATTRIBUTION)
-    heard = embeddings(prepared, [item for item in prepared.items if item.role != store.BED], progress)
-    judged_on = store.VALIDATION if prepared.of(store.VALIDATION) else store.TRAIN
-    judges = prepared.of(judged_on)
-    truth, recordings = prepared.truth(judges)
-
-    def logits(head: Head, items: list[store.Item]) -> Float32:
-        return answer(head, np.concatenate([heard[item.name] for item in items]))
-
-    rows = _rows(prepared, heard)
+    judged_on = judges_of(prepared, say)
+    heard = embeddings(prepared, [item for item in prepared.items if item.role != store.BED], partial(progress, "sounds"))
+    learning, judging = (
+        scenes(prepared, role, windows, partial(progress, f"batches of composed windows ({what})"))
+        for role, windows, what in ((store.TRAIN, LEARNING, "to learn from"), (judged_on, JUDGING, "to judge by"))
+    )
+    rows = _rows(prepared, heard, learning)
+    truth = judging.truth > 0
     tried = {penalty: fit(*rows, penalty) for penalty in PENALTIES}
-    found = {penalty: evaluate.score(truth, logits(head, judges)).mean_ap or 0.0 for penalty, head in tried.items()}
+    found = {penalty: evaluate.score(truth, answer(head, judging.heard)).mean_ap or 0.0 for penalty, head in tried.items()}
     penalty = max(found, key=lambda one: found[one])
     head = tried[penalty]
     say(f"Penalty {penalty:g} of {', '.join(f'{one:g} (mAP {value:.3f})' for one, value in found.items())}.")
+    body, rest = (birdnet / MODEL).read_bytes(), rest_of(champion, prepared.species)
     folder.mkdir(parents=True, exist_ok=True)
-    species, whole = _with_speech(prepared.species, head, birdnet)
     file = folder / f"{HEAD}.tflite"
-    file.write_bytes(with_head((birdnet / MODEL).read_bytes(), whole))
-    common, own = thresholds.choose(truth, sigmoid(logits(head, judges)))
-    metrics: dict[str, Any] = {
-        judged_on: measured(prepared, truth, logits(head, judges), recordings),
-        "training": {**training, "penalty": penalty, "windows": len(rows[0])},
-        "label_windows": dict(Counter(item.labels[0] for item in prepared.of(store.TRAIN))),
-    }
-    if prepared.of(store.JUDGE):
-        metrics["soundscapes"] = soundscapes(prepared, lambda items: logits(head, items))
+    file.write_bytes(with_head(body, Head(*(np.concatenate(both) for both in zip(head, rest.head, strict=True)))))
     member = Member(
         name=HEAD,
         file=file.name,
         digest=file_digest(file),
         runtime="litert",
         feature_fingerprint=FEATURES.fingerprint,
-        labels=tuple(one.label for one in species),
+        labels=(*prepared.labels, *(one.label for one in rest.species)),
         licence=LICENCE,
         noncommercial=True,
     )
-    release = Release(
-        name=name,
-        labels=tuple(sorted(species, key=lambda one: one.label)),
-        features={FEATURES.fingerprint: FEATURES},
-        members=(member,),
-        threshold=common,
-        thresholds={label: float(at) for label, at in zip(prepared.labels, own, strict=True) if at != common},
-        sound_events={"speech": SPEECH},
-        metrics=metrics,
-        evaluation_sets=sets_of(prepared.source),
-        data_digest=prepared.digest,
-        git_commit=git_commit,
-        mlflow_run=mlflow_run,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    origin = origin._replace(training={**origin.training, "penalty": penalty, "windows": len(rows[0])})
+    release = released(
+        prepared,
+        origin,
+        member,
+        FEATURES,
+        judged_on,
+        lambda items: answer(head, np.concatenate([heard[item.name] for item in items])),
+        Mixed(truth, answer(head, judging.heard)),
     )
-    return write_release(folder, release)
+    return write_release(folder, _with_rest(folder, release, rest))
 
 
-def _rows(prepared: store.Prepared, heard: dict[str, Float32]) -> tuple[Float32, Float32, Float32]:
-    """Of every window of the training clips: the mean of its chunks' embeddings, truth, and what is known, float32.
+def _rows(prepared: store.Prepared, heard: dict[str, Float32], composed: Scenes) -> tuple[Float32, Float32, Float32]:
+    """Of every window of the training clips, and of composed ones: the mean of the chunks' embeddings, truth, and what is known, float32.
 
-    A secondary label is neither true nor false: nobody says in which window it calls.
+    A secondary label is neither true nor false: nobody says in which window it calls. Clips and composed windows weigh the same in all.
     """
     column = {label: n for n, label in enumerate(prepared.labels)}
     rows, truth, weight = [], [], []
     for item in prepared.of(store.TRAIN):
         own = heard[item.name].mean(axis=1)
         said, known = np.zeros(len(column), np.float32), np.full(len(column), np.float32(item.weight))
-        known[[column[label] for label in item.labels[1:]]] = 0.0
-        said[column[item.labels[0]]], known[column[item.labels[0]]] = 1.0, item.weight
+        mark([column[label] for label in item.labels], said, known)
+        known[column[item.labels[0]]] = item.weight
         rows.append(own)
         truth.append(np.repeat(said[None], len(own), axis=0))
         weight.append(np.repeat(known[None], len(own), axis=0))
-    return np.concatenate(rows), np.concatenate(truth), np.concatenate(weight)
+    windows = sum(map(len, rows))
+    return (
+        np.concatenate([*rows, composed.heard.mean(axis=1)]),
+        np.concatenate([*truth, composed.truth]),
+        np.concatenate([*weight, composed.weight * np.float32(windows / len(composed.weight))]),
+    )
 
 
-def _with_speech(species: tuple[Species, ...], head: Head, birdnet: Path) -> tuple[list[Species], Head]:
-    """The species and BirdNET's own labels of human voice: a release that hears them may sample for labelers."""
-    theirs, last = read_species(birdnet), head_of((birdnet / MODEL).read_bytes())
-    known = {one.label for one in species}
-    added = [n for n, one in enumerate(theirs) if one.label in SPEECH and one.label not in known]
-    whole = Head(np.concatenate([head.weight, last.weight[added]]), np.concatenate([head.bias, last.bias[added]]))
-    return [*species, *(theirs[n] for n in added)], whole
+class Rest(NamedTuple):
+    """What a head's file answers beside the species of its data, and how it is judged: rows of the last layer, species by species."""
+
+    species: tuple[Species, ...]
+    head: Head
+    thresholds: dict[str, float]
+    """By label, where one of its own is known."""
+    prior: Float32 | None
+    """float32 (WEEKS, species), or None."""
+
+
+def rest_of(champion: LoadedRelease | None, known: Sequence[Species]) -> Rest:
+    """All that a champion knows beyond `known` (by label and by scientific name); without one, what BirdNET knows of human voice.
+
+    A release that hears voices may be sampled from; and what BirdNET can name, a site keeps until somebody decides otherwise.
+    """
+    taken = {one.label for one in known} | {one.scientific.lower() for one in known}
+    if champion is None:
+        folder = birdnet_folder()
+        species, last = read_species(folder), head_of((folder / MODEL).read_bytes())
+        kept = [n for n, one in enumerate(species) if one.label in SPEECH and one.label not in taken]
+    else:
+        member, by_label = champion.release.members[0], {one.label: one for one in champion.release.labels}
+        species, last = [by_label[label] for label in member.labels], head_of((champion.folder / member.file).read_bytes())
+        kept = [n for n, one in enumerate(species) if not {one.label, one.scientific.lower()} & taken]
+    rows = tuple(species[n] for n in kept)
+    columns = [champion.label_names.index(one.label) for one in rows] if champion else []
+    thresholds = {one.label: float(champion.thresholds[n]) for one, n in zip(rows, columns, strict=True)} if champion else {}
+    prior = champion.prior[:, columns] if champion and champion.prior is not None else None
+    return Rest(rows, Head(last.weight[kept], last.bias[kept]), thresholds, prior)
+
+
+def _with_rest(folder: Path, release: Release, rest: Rest) -> Release:
+    """The release with the labels, thresholds and prior of the rest; place and week lower no label of the data, which has been heard."""
+    labels = tuple(sorted((*release.labels, *rest.species), key=lambda one: one.label))
+    speech = tuple(one.label for one in labels if one.label in SPEECH)
+    if rest.prior is not None:
+        column = {one.label: n for n, one in enumerate(labels)}
+        prior = np.ones((WEEKS, len(labels)), np.float32)
+        prior[:, [column[one.label] for one in rest.species]] = rest.prior
+        np.save(folder / PRIOR, prior)
+    return release.model_copy(
+        update={
+            "labels": labels,
+            "thresholds": {**release.thresholds, **{label: at for label, at in rest.thresholds.items() if at != release.threshold}},
+            "sound_events": {"speech": speech} if speech else {},
+            "prior_file": PRIOR if rest.prior is not None else None,
+        }
+    )

@@ -52,6 +52,28 @@ class Source:
     """How often it is drawn beside others of its species."""
 
 
+class Urn:
+    """Draws clips: a species by (its clips) ** rarity, and one of its clips by weight."""
+
+    def __init__(self, columns: Sequence[int], weights: Sequence[float], labels: int, rarity: float) -> None:
+        """`columns`: the primary label's column of each clip; `weights`: how often it is drawn beside others of its species."""
+        self._of = [[n for n, own in enumerate(columns) if own == column] for column in range(labels)]
+        self._shares = [np.array([weights[n] for n in own]) / sum(weights[n] for n in own) if own else None for own in self._of]
+        chance = np.array([len(own) ** rarity if own else 0.0 for own in self._of])
+        self._chance = chance / chance.sum()
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """The number of a clip."""
+        column = int(rng.choice(len(self._of), p=self._chance))
+        return self._of[column][int(rng.choice(len(self._of[column]), p=self._shares[column]))]
+
+
+def mark(columns: Sequence[int], truth: Float32, weight: Float32) -> None:
+    """Say in a window's truth and weight (labels,) that a clip is in it: of its further labels nobody knows whether they are."""
+    truth[columns[0]] = 1.0
+    weight[list(columns[1:])] = 0.0
+
+
 class Mixer:
     """Composes windows from clips and beds; the same for the same generator."""
 
@@ -67,10 +89,7 @@ class Mixer:
         self._clips, self._beds, self._labels, self._rng, self._recipe, self._spec = clips, beds, labels, rng, recipe, spec
         self._bands = band_widths(spec)[:, None]
         """Slaney's filters are normed by width: times this, mel power is power again."""
-        self._of = [[clip for clip in clips if clip.columns[0] == column] for column in range(labels)]
-        self._shares = [np.array([clip.weight for clip in own]) / sum(clip.weight for clip in own) if own else None for own in self._of]
-        weights = np.array([len(own) ** recipe.rarity if own else 0.0 for own in self._of])
-        self._weights = weights / weights.sum()
+        self._urn = Urn([clip.columns[0] for clip in clips], [clip.weight for clip in clips], labels, recipe.rarity)
         self._energy: dict[int, Float32] = {}
 
     def batches(self, size: int) -> Iterator[tuple[Float32, Float32, Float32]]:
@@ -89,23 +108,18 @@ class Mixer:
         if rng.random() < recipe.clean:
             clip = self._draw()
             power = self._padded(self._varied(self._cut(clip, self._spec.frames)))
-            self._mark(clip, truth, weight)
+            mark(clip.columns, truth, weight)
         else:
             power = bed = self._bed()
             for _ in range(rng.choice(len(recipe.calls), p=recipe.calls)):
                 clip = self._draw()
                 power = power + self._placed(clip, bed)
-                self._mark(clip, truth, weight)
+                mark(clip.columns, truth, weight)
         weight[truth > 0] = 1.0
         return self._masked(self._scaled(power)), truth, weight
 
     def _draw(self) -> Source:
-        column = int(self._rng.choice(self._labels, p=self._weights))
-        return self._of[column][int(self._rng.choice(len(self._of[column]), p=self._shares[column]))]
-
-    def _mark(self, clip: Source, truth: Float32, weight: Float32) -> None:
-        truth[clip.columns[0]] = 1.0
-        weight[list(clip.columns[1:])] = 0.0
+        return self._clips[self._urn.draw(self._rng)]
 
     def _cut(self, clip: Source, frames: int) -> Float32:
         """Mel power of a stretch in which something sounds, (n_mels, up to `frames`)."""

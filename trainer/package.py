@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from soundscape.features import FeatureSpec
 from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
 from trainer import evaluate, quantize, rivals, store, thresholds
 from trainer.evaluation.material import sets_of
@@ -21,6 +22,8 @@ from trainer.mixing import Recipe
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
+Answer = Callable[[list[store.Item]], Float32]
+"""A model: logits float32 (windows, labels) of every window of sounds, in their order; columns are those of the data."""
 
 MAX_INT8_BYTES = 25_000_000
 MAX_MAP_LOSS = 0.01
@@ -31,35 +34,38 @@ MIXTURES = 1200
 """Composed windows of validation clips that the thresholds are chosen on."""
 
 
+class Origin(NamedTuple):
+    """What a release says of how it came to be."""
+
+    name: str
+    git_commit: str | None
+    mlflow_run: str | None
+    training: dict[str, Any]
+
+
+def judges_of(prepared: store.Prepared, say: Callable[[str], None]) -> str:
+    """The role whose clips judge a model: validation, or where no clip could be kept for that, said aloud, those that were learnt from."""
+    if prepared.of(store.VALIDATION):
+        return store.VALIDATION
+    say("No clip could be kept to judge by: what follows was measured on the clips that were learnt from, and says little.")
+    return store.TRAIN
+
+
 def package(
-    prepared: store.Prepared,
-    net: nn.Module,
-    model: str,
-    folder: Path,
-    name: str,
-    say: Callable[[str], None],
-    git_commit: str | None,
-    mlflow_run: str | None,
-    licence: str,
-    training: dict[str, Any],
+    prepared: store.Prepared, net: nn.Module, model: str, folder: Path, origin: Origin, licence: str, say: Callable[[str], None]
 ) -> LoadedRelease:
-    """Export, quantize, measure and write a release into `folder`. Raises Broken if ONNX answers otherwise than PyTorch."""
+    """Export, quantize, measure and write a network's release into `folder`. Raises Broken if ONNX answers otherwise than PyTorch."""
     folder.mkdir(parents=True, exist_ok=True)
-    judged_on = store.VALIDATION if prepared.of(store.VALIDATION) else store.TRAIN
-    if judged_on == store.TRAIN:
-        say("No clip could be kept to judge by: what follows was measured on the clips that were learnt from, and says little.")
+    judged_on = judges_of(prepared, say)
     items = prepared.of(judged_on)
-    windows = np.concatenate([prepared.windows(item) for item in items])
-    truth, recordings = prepared.truth(items)
+    windows, truth = _windows(prepared, items), prepared.truth(items)[0]
     fp32, int8 = folder / f"{model}-fp32.onnx", folder / f"{model}-int8.onnx"
     difference = quantize.export(net, fp32, prepared.spec, windows)
     say(f"ONNX answers as PyTorch does: logits differ by at most {difference:.1g}.")
     mixed, mixed_truth = _mixtures(prepared, judged_on)
-    whole = quantize.run(fp32, windows)
     calibration = np.concatenate([mixed[: quantize.CALIBRATION // 2], _some(windows, quantize.CALIBRATION // 2)])
     quantize.quantize(fp32, int8, calibration)
-    small = quantize.run(int8, windows)
-    before, after = evaluate.score(truth, whole), evaluate.score(truth, small)
+    before, after = (evaluate.score(truth, quantize.run(one, windows)) for one in (fp32, int8))
     loss = (before.mean_ap or 0.0) - (after.mean_ap or 0.0)
     fits = int8.stat().st_size <= MAX_INT8_BYTES and loss <= MAX_MAP_LOSS
     say(
@@ -68,18 +74,6 @@ def package(
     )
     served = int8 if fits else fp32
     save_weights(net, prepared.labels, folder / WEIGHTS)
-    common, own = thresholds.choose(mixed_truth, quantize.sigmoid(quantize.run(served, mixed)))
-    metrics: dict[str, Any] = {
-        judged_on: measured(prepared, truth, quantize.run(served, windows), recordings),
-        "int8": {
-            "bytes": int8.stat().st_size, "judged_on": judged_on, "map": after.mean_ap, "fp32_bytes": fp32.stat().st_size,
-            "fp32_map": before.mean_ap, "served": "int8" if fits else "fp32", "onnx_difference": difference,
-        },
-        "training": training,
-        "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
-    }  # fmt: skip
-    if prepared.of(store.JUDGE):
-        metrics["soundscapes"] = soundscapes(prepared, lambda own: quantize.run(served, np.concatenate([*map(prepared.windows, own)])))
     member = Member(
         name=model,
         file=served.name,
@@ -90,30 +84,62 @@ def package(
         activation="sigmoid",
         licence=licence,
     )
-    return write_release(
-        folder,
-        Release(
-            name=name,
-            labels=prepared.species,
-            features={prepared.spec.fingerprint: prepared.spec},
-            members=(member,),
-            threshold=common,
-            thresholds={label: float(at) for label, at in zip(prepared.labels, own, strict=True) if at != common},
-            metrics=metrics,
-            evaluation_sets=sets_of(prepared.source),
-            data_digest=prepared.digest,
-            git_commit=git_commit,
-            mlflow_run=mlflow_run,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
+    release = released(
+        prepared,
+        origin,
+        member,
+        prepared.spec,
+        judged_on,
+        lambda own: quantize.run(served, _windows(prepared, own)),
+        Mixed(mixed_truth, quantize.run(served, mixed)),
+    )
+    told = {
+        "bytes": int8.stat().st_size, "judged_on": judged_on, "map": after.mean_ap, "fp32_bytes": fp32.stat().st_size,
+        "fp32_map": before.mean_ap, "served": "int8" if fits else "fp32", "onnx_difference": difference,
+    }  # fmt: skip
+    return write_release(folder, release.model_copy(update={"metrics": {**release.metrics, "int8": told}}))
+
+
+class Mixed(NamedTuple):
+    """Composed windows of clips that judge, bool (windows, labels), and what a model says of them, logits float32 (windows, labels)."""
+
+    truth: Bool
+    logits: Float32
+
+
+def released(
+    prepared: store.Prepared, origin: Origin, member: Member, spec: FeatureSpec, judged_on: str, answer: Answer, mixed: Mixed
+) -> Release:
+    """The release of one member that hears `spec`: measured by what it answers to the clips of a role and to labelled soundscapes, with
+    thresholds for the data's labels from composed windows."""
+    items = prepared.of(judged_on)
+    truth, recordings = prepared.truth(items)
+    common, own = thresholds.choose(mixed.truth, quantize.sigmoid(mixed.logits))
+    metrics: dict[str, Any] = {
+        judged_on: measured(prepared, truth, answer(items), recordings),
+        "training": origin.training,
+        "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
+    }
+    if prepared.of(store.JUDGE):
+        metrics["soundscapes"] = soundscapes(prepared, answer)
+    return Release(
+        name=origin.name,
+        labels=prepared.species,
+        features={spec.fingerprint: spec},
+        members=(member,),
+        threshold=common,
+        thresholds={label: float(at) for label, at in zip(prepared.labels, own, strict=True) if at != common},
+        metrics=metrics,
+        evaluation_sets=sets_of(prepared.source),
+        data_digest=prepared.digest,
+        git_commit=origin.git_commit,
+        mlflow_run=origin.mlflow_run,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def soundscapes(prepared: store.Prepared, answer: Callable[[list[store.Item]], Float32]) -> dict[str, Any]:
-    """How well a model hears the labelled soundscapes, row by row, beside those that hear almost nothing.
-
-    `answer`: logits float32 (windows, labels) of every window of sounds, in their order.
-    """
+def soundscapes(prepared: store.Prepared, answer: Answer) -> dict[str, Any]:
+    """How well a model hears the labelled soundscapes, row by row, beside those that hear almost nothing."""
     items = prepared.of(store.JUDGE)
     windows, truth, stems, kept = rows_of(prepared, items)
     scores = {
@@ -153,6 +179,10 @@ def measured(prepared: store.Prepared, truth: Bool, scores: Float32, recordings:
         taxa.setdefault(one.taxon, []).append(n)
     by_taxon = evaluate.score_by({taxon: np.array(columns) for taxon, columns in taxa.items()}, truth, scores)
     return {**asdict(evaluate.score(truth, scores, recordings)), "by_taxon": {taxon: asdict(one) for taxon, one in by_taxon.items()}}
+
+
+def _windows(prepared: store.Prepared, items: list[store.Item]) -> Float32:
+    return np.concatenate([prepared.windows(item) for item in items])
 
 
 def _mixtures(prepared: store.Prepared, role: str) -> tuple[Float32, Bool]:

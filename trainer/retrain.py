@@ -117,8 +117,8 @@ def train_on(
     from trainer.train import train
 
     model = champion.release.members[0].name
-    weights = champion.folder / WEIGHTS if model not in STARTS_FROM else None
-    if weights is not None and not weights.is_file():
+    from_head = model in STARTS_FROM
+    if not from_head and not (champion.folder / WEIGHTS).is_file():
         raise Invalid(
             Reason.BAD_REQUEST,
             f"{champion.release.name} keeps no weights to begin with (it was not trained here); train one first with `soundscape train`.",
@@ -128,10 +128,10 @@ def train_on(
     merged = merge([data, *new], settings.root / "datasets" / "sources")
     prepared, report = prepare(merged, settings.root / "datasets", say)
     plan = Plan(model=model, minutes=minutes, rate=Plan(model=model, minutes=minutes).rate * SLOWER, begins_with=champion.digest)
-    if weights is None:  # what BirdNET knows stays; its last layer is learnt anew, on all of the data
+    if from_head:  # what BirdNET knows stays; its last layer is learnt anew, on all of the data
         plan = Plan(model=HEAD, minutes=minutes, begins_with=champion.digest)
     say(f"Training {champion.release.name} on, with {sum(map(_rows, new))} new clips beside the base's.")
-    return train(settings, prepared, report, plan, name, False, say, weights), prepared
+    return train(settings, prepared, report, plan, name, False, say, champion), prepared
 
 
 def champion_of(settings: Settings, site: str) -> LoadedRelease:

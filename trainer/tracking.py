@@ -65,13 +65,19 @@ class Run:
         self._do(lambda mlflow: mlflow.log_artifact(str(path), folder))
 
     def register(self, path: Path, name: str, tags: Mapping[str, str]) -> str | None:
-        """Register an ONNX file as a new version; its number, or None if that failed. Aliases are the deployer's to give."""
+        """Register a model file as a new version; its number, or None if that failed. Aliases are the deployer's to give.
+
+        An ONNX file becomes a model that MLflow can load; of another kind the file itself is kept with the version.
+        """
 
         def work(mlflow: Any) -> str:
-            import onnx
+            if path.suffix == ".onnx":
+                import onnx
 
-            # `save_as_external_data` would empty the model object
-            mlflow.onnx.log_model(onnx.load(str(path)), name="model", save_as_external_data=False)
+                # `save_as_external_data` would empty the model object
+                mlflow.onnx.log_model(onnx.load(str(path)), name="model", save_as_external_data=False)
+            else:
+                mlflow.log_artifact(str(path), "model")
             client = mlflow.MlflowClient()
             if not client.search_registered_models(f"name='{name}'"):
                 client.create_registered_model(name)

@@ -19,6 +19,7 @@ from trainer.models import HEAD
 from trainer.prepare import Report
 
 if TYPE_CHECKING:
+    from trainer.package import Origin
     from trainer.tracking import Run
 
 LICENCE = "Own weights; trained on {source} only, whose recordings keep their licences"
@@ -32,13 +33,13 @@ def train(
     name: str | None,
     again: bool,
     say: Callable[[str], None],
-    weights: Path | None = None,
+    champion: LoadedRelease | None = None,
 ) -> LoadedRelease:
     """Train by plan and make a release of it; one that the same data and plan have already made is used again.
 
-    `weights` are those of `plan.begins_with`.
+    `champion` is the release of `plan.begins_with`.
 
-    Raises Invalid if `name` is another release's, Broken if the training or the export fails.
+    Raises Invalid if `name` is another release's or BirdNET is wanted and not here, Broken if the training or the export fails.
     """
     run = run_name(prepared, plan)
     release_name = name or run
@@ -49,6 +50,7 @@ def train(
     home = prepared.folder / "models" / run
     if again and home.exists():
         home.rename(home.with_name(f"{run}.{time.time_ns()}"))
+    from trainer.package import Origin
     from trainer.tracking import git_commit, tracked
 
     commit = git_commit()
@@ -60,19 +62,18 @@ def train(
             tracking.artifact(prepared.folder / "report.json", "prepare")
         tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
 
-        licence = LICENCE.format(source=prepared.source.name)
+        origin = Origin(release_name, commit, tracking.run_id, {"plan": _plan(plan)})
         if plan.model == HEAD:
             from trainer.head import make_head
 
-            made = make_head(prepared, folder, release_name, say, _told(say), commit, tracking.run_id, {"plan": _plan(plan)})
+            made = make_head(prepared, folder, origin, say, _told(say), champion)
         else:
-            made = _network(settings, prepared, plan, folder, release_name, say, commit, tracking, licence, weights)
+            made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
         served = made.folder / made.release.members[0].file
         tracking.metrics(_numbers(made.release.metrics))
         tracking.artifact(folder / "release.json", "release")
-        tags = {"release": release_name, "digest": made.digest}
-        version = tracking.register(served, _registered_as(prepared), tags) if served.suffix == ".onnx" else None
-        if version:
+        tags = {"release": release_name, "digest": made.digest, "licence": made.release.members[0].licence}
+        if version := tracking.register(served, _registered_as(prepared), tags):
             say(f"Registered in MLflow as {_registered_as(prepared)} version {version}.")
     return made
 
@@ -82,15 +83,13 @@ def _network(
     prepared: store.Prepared,
     plan: Plan,
     folder: Path,
-    name: str,
+    origin: Origin,
     say: Callable[[str], None],
-    commit: str | None,
     tracking: Run,
-    licence: str,
-    weights: Path | None,
+    champion: LoadedRelease | None,
 ) -> LoadedRelease:
     """Train a network as a Ray job, and package it."""
-    from trainer.package import package
+    from trainer.package import WEIGHTS, package
     from trainer.ray_run import STATE, fit
 
     def on_epoch(found: dict[str, Any]) -> None:
@@ -103,17 +102,19 @@ def _network(
 
     clips = len(prepared.of(store.TRAIN))
     say(f"Training {plan.model} for {plan.minutes:g} min on {clips} clips of {len(prepared.labels)} species ...")
+    weights = champion.folder / WEIGHTS if champion else None
     checkpoint = fit(prepared.folder, run_name(prepared, plan), plan, settings.ray_address, on_epoch, weights)
     net, training = _trained(checkpoint / STATE, prepared, plan)
-    return package(prepared, net, plan.model, folder, name, say, commit, tracking.run_id, licence, training)
+    licence = LICENCE.format(source=prepared.source.name)
+    return package(prepared, net, plan.model, folder, origin._replace(training=training), licence, say)
 
 
-def _told(say: Callable[[str], None]) -> Callable[[int, int], None]:
+def _told(say: Callable[[str], None]) -> Callable[[str, int, int], None]:
     """Progress of hearing, said at every tenth."""
 
-    def told(done: int, of: int) -> None:
+    def told(what: str, done: int, of: int) -> None:
         if of and done * 10 // of != (done - 1) * 10 // of:
-            say(f"heard {done} of {of} sounds")
+            say(f"heard {done} of {of} {what}")
 
     return told
 

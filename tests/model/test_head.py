@@ -9,7 +9,7 @@ import pytest
 
 from soundscape.errors import Invalid
 from trainer.birdnet import FEATURES, MODEL, birdnet_folder, interpreter, run_direct
-from trainer.embed import _run
+from trainer.embed import run
 from trainer.graft import Head, embedder, head_of, with_head
 from trainer.head import answer, fit
 from trainer.quantize import sigmoid
@@ -25,7 +25,7 @@ def test_a_grafted_head_answers_as_the_head_on_the_embedding(tmp_path: Path) -> 
     own = Head(rng.standard_normal((5, whole.weight.shape[1])).astype(np.float32), rng.standard_normal(5).astype(np.float32))
     for name, made in (("embedding", embedder(body)), ("own", with_head(body, own)), ("same", with_head(body, whole))):
         (tmp_path / name).write_bytes(made)
-    heard, served, same = (_run(interpreter(tmp_path / name), CHUNKS) for name in ("embedding", "own", "same"))
+    heard, served, same = (run(interpreter(tmp_path / name), CHUNKS) for name in ("embedding", "own", "same"))
     np.testing.assert_allclose(answer(own, heard), served.max(axis=1), atol=1e-3)
     np.testing.assert_allclose(sigmoid(same.reshape(4, -1)), run_direct(CHUNKS.reshape(4, -1)), atol=1e-6)
     assert (tmp_path / "own").stat().st_size < len(body) / 2, "BirdNET's own last layer is gone"
