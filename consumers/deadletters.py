@@ -15,6 +15,7 @@ from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipDied
 from soundscape.kafka import new_consumer, new_producer, publish, read_all
 from soundscape.metrics import REPLAYED
+from soundscape.options import NAME
 from soundscape.settings import Settings, get_settings
 from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
 from soundscape.wire import ORIGINAL, PREFIX, revived, texts
@@ -101,7 +102,7 @@ def _matches(event: ClipDied, ids: tuple[str, ...], reason: str | None, site: st
 
 
 REASON = click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="Only those that died of this.")
-SITE = click.option("--site", help="Only those of this site.")
+SITE = click.option("--site", type=NAME, help="Only those of this site.")
 
 
 @click.group()

@@ -9,6 +9,7 @@ import click
 import httpx
 
 from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.options import NAME
 from soundscape.settings import Port, Settings, get_settings
 
 WAIT_S = 400.0
@@ -17,7 +18,7 @@ WAIT_S = 400.0
 
 @click.command()
 @click.argument("release")
-@click.option("--site", help="Site to serve; the setting's site unless given.")
+@click.option("--site", type=NAME, help="Site to serve; the setting's site unless given.")
 @click.option("--generation", type=int, help="Generation that you saw; refused if another is in force.")
 @click.option("--accept-noncommercial", is_flag=True, help="Deploy a member whose licence forbids commercial use.")
 def deploy(release: str, site: str | None, generation: int | None, accept_noncommercial: bool) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from consumers.deploy import ask
+from soundscape.options import NAME
 from soundscape.settings import get_settings
 
-_site = click.option("--site", help="Site; the setting's site unless given.")
+_site = click.option("--site", type=NAME, help="Site; the setting's site unless given.")
 _generation = click.option("--generation", type=int, help="Generation that you saw; refused if another is in force.")
 _force = click.option("--force", is_flag=True, help="Go on against the checks; it is logged.")
 

@@ -19,6 +19,7 @@ from soundscape.errors import Invalid, Reason
 from soundscape.events import NAMESPACE, ClipAnalysed, ClipLabelled
 from soundscape.judgements import opinions, settle
 from soundscape.kafka import abandon, new_consumer, new_producer, read_all, say
+from soundscape.options import NAME
 from soundscape.settings import Settings, get_settings
 from soundscape.topics import LABELS, PREDICTIONS, SAMPLES
 from soundscape.wire import PREFIX, name_of, texts
@@ -163,7 +164,7 @@ def labels() -> None:
 @labels.command("export")
 @FORMAT
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file; for audacity a folder, with one file a clip.")
-@click.option("--site", help="Only this site's labels.")
+@click.option("--site", type=NAME, help="Only this site's labels.")
 def export_command(kind: Format, out: Path, site: str | None) -> None:
     """Write every settled window; one over which two labelers disagree waits for a third."""
     said = read_shelf(get_settings()).labels(site)
@@ -177,7 +178,7 @@ def export_command(kind: Format, out: Path, site: str | None) -> None:
 @click.argument("file", type=FILE)
 @FORMAT
 @click.option("--by", required=True, help="Who listened: the labels' author.")
-@click.option("--site", help="Refuse clips of other sites.")
+@click.option("--site", type=NAME, help="Refuse clips of other sites.")
 def import_command(file: Path, kind: Format, by: str, site: str | None) -> None:
     """Label the windows that a file marks: all of it, or nothing. For audacity the file is CLIPID.txt, or a folder of them."""
     settings = get_settings()

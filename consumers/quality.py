@@ -23,6 +23,7 @@ from soundscape.judgements import settle, standing_labels
 from soundscape.kafka import new_consumer, read_all
 from soundscape.logs import set_up_logging
 from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
+from soundscape.options import NAME
 from soundscape.release import load_release
 from soundscape.retraining import last_at, queue
 from soundscape.sampling import unit
@@ -110,7 +111,7 @@ def _drift(settings: Settings, site: str, mixes: dict[str, Counter[str]]) -> dic
 
 
 @click.command()
-@click.option("--site", help="Site; the setting's site unless given.")
+@click.option("--site", type=NAME, help="Site; the setting's site unless given.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def quality(site: str | None, as_json: bool) -> None:
     """Precision, recall and calibration of the live answers, from the completed part of the random sample alone."""

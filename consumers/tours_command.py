@@ -12,6 +12,7 @@ from consumers.tour_baseline import compare, guided, import_baseline, kept_basel
 from consumers.tour_recount import differences, read_summaries
 from soundscape.errors import Invalid, Reason
 from soundscape.events import TourSummed
+from soundscape.options import NAME
 from soundscape.settings import get_settings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Differences listed for people."""
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
-_site = click.option("--site", help="Only those of this site.")
+_site = click.option("--site", type=NAME, help="Only those of this site.")
 
 
 @click.group()

@@ -16,6 +16,7 @@ from monitoring.bench_loop import change, feedback, shadow
 from monitoring.bench_show import percentile, show
 from monitoring.bench_site import SITE, deployed, prepared
 from soundscape.errors import Invalid, Reason
+from soundscape.options import NAME
 from soundscape.settings import Port, Settings, get_settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ for _one in (feedback, change, shadow):
 @click.option("--backlog", is_flag=True, help="Work off a backlog of recorded minutes meanwhile.")
 @click.option("--minutes", default=200, show_default=True, type=click.IntRange(1, 2000), help="Size of the backlog.")
 @click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 600))
-@click.option("--site", default=SITE, show_default=True, help="Another site measures its own release.")
+@click.option("--site", type=NAME, default=SITE, show_default=True, help="Another site measures its own release.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def latency(users: int, rate: float | None, backlog: bool, minutes: int, seconds: float, site: str, as_json: bool) -> None:
     """From HTTP request with a clip of 5 s to the prediction in the response."""

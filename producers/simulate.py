@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.options import NAME
 from soundscape.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Rate(click.ParamType):
 
 
 @click.command()
-@click.option("--site", help="Site that the recordings name; the setting's site unless given.")
+@click.option("--site", type=NAME, help="Site that the recordings name; the setting's site unless given.")
 @click.option("--recorders", type=click.IntRange(0), help="Recorders, each a stream [default: 2; 0 with --tours].")
 @click.option("--minutes", type=click.IntRange(1), help="Minutes of each recorder [default: 5; all soundscapes with --data].")
 @click.option("--tours", type=click.IntRange(0), default=0, show_default=True, help="Tours, each a stream of 5-second clips.")
@@ -96,6 +97,8 @@ def simulate(
     takes = forest_takes(plan) if data is None else folder_takes(plan, soundscapes_of(data, only, labelled), *truth_of(data))
     if not takes:
         raise Invalid(Reason.BAD_REQUEST, "Nothing is to be recorded; give --recorders or --tours.")
+    if truth is not None:
+        truth.mkdir(parents=True, exist_ok=True)  # before anything is sent whose truth could not be kept
     sink: Sink = Folder(folder, site) if folder else Broker(settings, site)
     progress = Progress(takes)
     try:

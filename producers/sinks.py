@@ -105,8 +105,10 @@ class Folder:
     """Files named in the seed's way, SITE_YYYYMMDD_HHMMSS.ogg, each whole or not at all; a watcher's clip ids."""
 
     def __init__(self, folder: Path, site: str) -> None:
+        """Raises OSError at once where no file can be written, and not after the first minute was made."""
         self.sent: list[Sent] = []
         self._folder, self._site = folder, site
+        folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, recording: Recording) -> None:
         """Write it. Raises OSError."""

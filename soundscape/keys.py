@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import Moment, Name
+from soundscape.options import NAME
 from soundscape.settings import Settings, get_settings
 
 Role = Literal["guide", "labeler", "operator"]
@@ -142,7 +143,7 @@ def key() -> None:
 @key.command("create")
 @click.argument("name")
 @click.option("--role", type=click.Choice(get_args(Role)), default="guide", show_default=True, help="What the key may do.")
-@click.option("--site", help="The one site that the key serves; without it, el-silencio, or any site that a request names.")
+@click.option("--site", type=NAME, help="The one site that the key serves; without it, el-silencio, or any site that a request names.")
 def create_command(name: str, role: Role, site: str | None) -> None:
     """Make a key and print it, once, as the last word; send it as X-API-Key."""
     made = create_key(get_settings(), name, role, site)

@@ -128,7 +128,8 @@ def add_birdnet(site: str, place: Place | None, replace: bool = False) -> Loaded
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError as error:
-        raise Invalid(Reason.BAD_REQUEST, f"A site cannot be called {site!r}; use letters, digits, dots and dashes.") from error
+        cure = "use at most 190 characters, no slash, no backslash, no control character"
+        raise Invalid(Reason.BAD_REQUEST, f"A site cannot be called {site!r}; {cure}.") from error
     releases = get_settings().releases
     releases.mkdir(parents=True, exist_ok=True)
     target = releases / name

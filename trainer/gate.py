@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from soundscape.options import NAME
 from soundscape.settings import get_settings
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ SHOWN = 12
 
 @click.command()
 @click.argument("release")
-@click.option("--site", help="Site whose champion it is measured against; the setting's site unless given.")
+@click.option("--site", type=NAME, help="Site whose champion it is measured against; the setting's site unless given.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False, exists=True),
               help="What judges; the data it was trained on unless given.")  # fmt: skip
 @click.option("--champion", help="Another release to measure against.")

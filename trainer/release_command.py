@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from soundscape.errors import Invalid
+from soundscape.options import NAME
 from soundscape.settings import get_settings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def release() -> None:
 
 @release.command()
 @click.argument("model", type=click.Choice(["birdnet"]))
-@click.option("--site", help="Site that it will serve; the stack's own unless given.")
+@click.option("--site", type=NAME, help="Site that it will serve; the stack's own unless given.")
 @click.option("--lat", type=float, help="Degrees north; with --lon, unlikely species are lowered by place and week.")
 @click.option("--lon", type=float, help="Degrees east.")
 @click.option("--replace", is_flag=True, help="Replace the site's release, for another place; deploy it again afterwards.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.errors import Invalid, Reason
+from soundscape.options import NAME
 from soundscape.settings import get_settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ OFFSETS = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--from-offsets", type=OFFSETS, help="Begin where an earlier replay did: its manifest.json, or {topic: {partition: offset}}.")
 @click.option("--to-offsets", type=OFFSETS, help="End where an earlier replay did.")
 @click.option("--topics", default=None, help="clips, recordings, or both with a comma; both unless given.")
-@click.option("--site", default=None, help="Only this site's clips.")
+@click.option("--site", type=NAME, default=None, help="Only this site's clips.")
 @click.option("--release", default=None, help="Answer by this release, onto shadow-predictions.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Make a dataset in this folder.")
 @click.option("--pseudo", type=click.FloatRange(0.5, 1.0), help="With --out: take answers from this score on as labels, too (say 0.9).")

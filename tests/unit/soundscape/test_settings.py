@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from soundscape.settings import Port, Settings
+from soundscape.errors import Invalid
+from soundscape.settings import Port, Settings, get_settings
 
 
 def all_ports(settings: Settings) -> list[int]:
@@ -56,3 +57,11 @@ def test_settings_do_not_change() -> None:
     """They are read once and handed on."""
     with pytest.raises(ValidationError):
         Settings().site = "other"  # type: ignore[misc]
+
+
+def test_a_setting_that_does_not_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what was given; it is no traceback."""
+    monkeypatch.setenv("SOUNDSCAPE_PORT_BASE", "80")
+    monkeypatch.setenv("SOUNDSCAPE_SAMPLE_RATE", "often")
+    with pytest.raises(Invalid, match=r"SOUNDSCAPE_PORT_BASE='80'.*SOUNDSCAPE_SAMPLE_RATE='often'"):
+        get_settings.__wrapped__()
