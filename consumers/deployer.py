@@ -244,7 +244,7 @@ class Deployer:
                 raise Invalid(Reason.RELEASE_INVALID, f"Member {member.name} was loaded but does not answer its probe as released.")
 
     def _probed(self, loaded: LoadedRelease, member: Member) -> bool:
-        return self._server.probe(member.triton_name, loaded.release.features[member.feature_fingerprint].shape, len(member.labels))
+        return self._server.probe(member.triton_name, loaded.release.features[member.feature_fingerprint].shape, member.outputs)
 
     def step(self, site: str, generation: int, step: Step, release: str | None, detail: str) -> None:
         """Say one step on `deployment-log`. Raises Unavailable."""

@@ -45,7 +45,7 @@ def configuration(settings: Settings, loaded: LoadedRelease, member: Member) -> 
     return template.format(
         name=member.triton_name,
         dims=", ".join(map(str, loaded.release.features[member.feature_fingerprint].shape)),
-        labels=len(member.labels),
+        labels=member.outputs,
         instances=settings.model_instances,
         # With one instance take all that waits; with more, share: a large batch in one leaves the others idle (FACTS).
         preferred="4, 8, 16" if settings.model_instances == 1 else str(probe.WINDOWS),

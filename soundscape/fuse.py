@@ -43,9 +43,9 @@ def fuse(loaded: LoadedRelease, members: dict[str, Float32], silent: list[bool],
     weight = np.zeros(len(loaded.label_names), np.float32)
     for member in loaded.release.members:
         if member.name in members:
-            columns = loaded.columns[member.name]
-            total[:, columns] += member.weight * members[member.name]
-            weight[columns] += member.weight
+            columns, own = loaded.columns[member.name], loaded.weights[member.name]
+            total[:, columns] += own * members[member.name][:, : len(columns)]
+            weight[columns] += own
     unweighted: Float32 = np.clip(total / np.maximum(weight, np.float32(1e-9)), 0.0, 1.0).astype(np.float32, copy=False)
     unweighted[np.array(silent)] = 0.0
     weights = prior_weights(loaded, recorded_at)
@@ -127,26 +127,31 @@ def listing(loaded: LoadedRelease, fused: Fused, members: dict[str, Float32], si
 
 
 def sound_events(loaded: LoadedRelease, members: dict[str, Float32], silent: list[bool]) -> dict[str, Float32]:
-    """How strongly each sound event (`speech`, …) is heard: float32 (windows,), the highest score that any member gave any of its labels.
+    """How strongly each sound event (`speech`, …) is heard: float32 (windows,), the highest score that any member gave it or its labels.
 
-    Before fusion and prior, so that neither a second member nor a place can hide a voice. An event is told only where the members that
-    answered know all of its labels between them: without the member that hears voices nobody may say that there are none.
+    Before fusion and prior, so that neither a second member nor a place can hide a voice. An event is told only where all answered that
+    tell it, and its labels are known between them: without the member that hears voices nobody may say that there are none.
     """
     told: dict[str, Float32] = {}
-    for event, labels in loaded.release.sound_events.items():
-        heard = {
-            (member.name, label): members[member.name][:, member.labels.index(label)]
-            for member in loaded.release.members
-            for label in labels
-            if member.name in members and label in member.labels
-        }
-        if labels and {label for _, label in heard} == set(labels):
-            told[event] = np.where(silent, np.float32(0.0), np.max(list(heard.values()), axis=0))
+    for event in loaded.release.told_events:
+        labels, heard, known = loaded.release.sound_events.get(event, ()), [], set()
+        for member in loaded.release.members:
+            if member.name in members:
+                named = [label for label in member.labels if label in labels]
+                known.update(named)
+                heard += [members[member.name][:, member.labels.index(label)] for label in named]
+                heard += [members[member.name][:, len(member.labels) + n] for n, one in enumerate(member.events) if one == event]
+        missing = [member for member in loaded.release.members if event in member.events and member.name not in members]
+        if heard and not missing and known == set(labels):
+            told[event] = np.where(silent, np.float32(0.0), np.max(heard, axis=0))
     return told
 
 
 def _top(loaded: LoadedRelease, member: str, outputs: Float32) -> dict[str, float]:
     columns = loaded.columns[member]
+    outputs = outputs[: columns.size]
+    if not outputs.size:
+        return {}
     best = np.argpartition(outputs, -min(TOP, outputs.size))[-min(TOP, outputs.size) :]
     ordered = best[np.argsort(-outputs[best])]
     return {loaded.label_names[columns[n]]: round(float(outputs[n]), DIGITS) for n in ordered}

@@ -37,9 +37,14 @@ class Member(BaseModel):
     feature_fingerprint: str
     labels: tuple[str, ...]
     """Labels of the model's outputs, in their order."""
+    events: tuple[Name, ...] = ()
+    """Sound events (`speech`, `rain`, …) that further outputs tell, after those of the labels; no species, so they are never fused."""
     activation: Literal["none", "sigmoid"] = "sigmoid"
     """What turns an output into a probability."""
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, ge=0)
+    """In the fusion, beside the other members that know a label."""
+    weight_by_taxon: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """For the labels of a taxon, in the place of `weight`."""
     licence: str
     noncommercial: bool = False
 
@@ -47,6 +52,11 @@ class Member(BaseModel):
     def triton_name(self) -> str:
         """The model's name in Triton."""
         return f"{self.name}-{self.digest[:12]}"
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the model gives a window."""
+        return len(self.labels) + len(self.events)
 
 
 class Release(BaseModel):
@@ -63,7 +73,7 @@ class Release(BaseModel):
     """By label, where it is not `threshold`."""
     threshold: Probability = 0.5
     sound_events: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """By sound event (`speech`, …), the labels that tell it; a release without `speech` cannot tell speech."""
+    """By sound event (`speech`, …), the labels that tell it, beside the events of the members."""
     prior_file: FileName | None = None
     """`.npy`, float32 (WEEKS, labels) in [0, 1]: what place and week multiply a score by."""
     metrics: dict[str, Any] = {}
@@ -73,6 +83,11 @@ class Release(BaseModel):
     git_commit: str | None = None
     mlflow_run: str | None = None
     created_at: str
+
+    @property
+    def told_events(self) -> tuple[str, ...]:
+        """The sound events that the release tells; one without `speech` cannot tell speech."""
+        return tuple(sorted({*self.sound_events, *(event for member in self.members for event in member.events)}))
 
     @property
     def licences(self) -> tuple[str, ...]:
@@ -87,8 +102,10 @@ class Release(BaseModel):
         for member in self.members:
             if member.feature_fingerprint not in self.features:
                 raise _invalid(self.name, f"member {member.name} wants features {member.feature_fingerprint}, which the release lacks")
-            if len(set(member.labels)) != len(member.labels):
+            if len(set(member.labels)) != len(member.labels) or len(set(member.events)) != len(member.events):
                 raise _invalid(self.name, f"member {member.name} names a label twice")
+            if not member.outputs:
+                raise _invalid(self.name, f"member {member.name} names neither labels nor sound events")
         union = sorted({label for member in self.members for label in member.labels})
         if union != [species.label for species in self.labels]:
             raise _invalid(self.name, "its labels are not the union of its members' labels in string order")
@@ -105,9 +122,15 @@ class LoadedRelease:
         self.folder, self.release, self.digest = folder, release, digest
         self.label_names = tuple(species.label for species in release.labels)
         index = {label: n for n, label in enumerate(self.label_names)}
-        self.columns = {member.name: np.array([index[label] for label in member.labels]) for member in release.members}
-        """Of each member: int (its outputs,), the release's column of each output."""
+        self.columns = {member.name: np.array([index[label] for label in member.labels], np.intp) for member in release.members}
+        """Of each member: int (its labels,), the release's column of each label's output."""
+        self.weights = {member.name: self._weights(member) for member in release.members}
+        """Of each member: float32 (its labels,), what each output weighs in the fusion."""
         self.thresholds = np.array([release.thresholds.get(label, release.threshold) for label in self.label_names], np.float32)
+
+    def _weights(self, member: Member) -> npt.NDArray[np.float32]:
+        taxa = [self.release.labels[column].taxon for column in self.columns[member.name]]
+        return np.array([member.weight_by_taxon.get(taxon, member.weight) for taxon in taxa], np.float32)
 
     @cached_property
     def prior(self) -> npt.NDArray[np.float32] | None:

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     alarm_pairs: int = Field(40, ge=5, description="Clips answered by both releases before the deployer judges their disagreement")
     mlflow_uri: str | None = Field(None, description="MLflow elsewhere; the stack's own otherwise")
     ray_address: str | None = Field(None, description="Ray cluster elsewhere; a local one otherwise")
+    tagger: Path | None = Field(None, description="Weights of EfficientAT's AudioSet tagger (mn04_as_mAP_432.pt); left out unless given")
     birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")
 
     @property

@@ -35,18 +35,21 @@ def prepare(data: Path) -> None:
 
 @click.command()
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
-@click.option("--model", default="small", show_default=True, help="small, efficientnet_b0, or birdnet_head.")
+@click.option("--model", default="small", show_default=True, help="small, efficientnet_b0, birdnet_head, tagger_head.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training itself.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
 def train(data: Path, model: str, minutes: float, name: str | None, again: bool) -> None:
     """Train a model and make a release of it; its name is the last line."""
+    from trainer.body import require
     from trainer.learn import Plan
-    from trainer.models import HEAD, build
+    from trainer.models import HEADS, build
     from trainer.train import train as run
 
-    if model != HEAD:
-        build(model, 2)  # a wrong name is said before the work
+    if model in HEADS:  # what is missing, or a wrong name, is said before the work
+        require(model)
+    else:
+        build(model, 2)
     prepared, report = _prepare(data)
     release = run(get_settings(), prepared, report, Plan(model=model, minutes=minutes), name, again, click.echo)
     _show_metrics(release.release.metrics)

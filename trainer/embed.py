@@ -1,4 +1,4 @@
-"""BirdNET's embeddings of a prepared data set's sounds, and of windows composed from them; each heard once and kept on disk."""
+"""A pretrained model's embeddings of a prepared data set's sounds, and of windows composed from them; each heard once and kept on disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from soundscape.features import FeatureSpec
 from soundscape.isolation import ChildPool
 from trainer import store
-from trainer.birdnet import FEATURES, MODEL, birdnet_folder, interpreter
+from trainer.birdnet import interpreter
+from trainer.body import Body
 from trainer.evaluation.hear import sound_of
-from trainer.graft import embedder
+from trainer.graft_onnx import EMBEDDING
 from trainer.mixing import Recipe
 from trainer.sound_mixing import SoundMixer
 
@@ -29,46 +31,49 @@ TOGETHER = 20
 
 
 class Scenes(NamedTuple):
-    """Composed windows as BirdNET heard them: float32 (windows, chunks, embedding), with truth and weight (windows, labels)."""
+    """Composed windows as a body heard them: float32 (windows, chunks, embedding), with truth and weight (windows, labels)."""
 
     heard: Float32
     truth: Float32
     weight: Float32
 
 
-def embeddings(prepared: store.Prepared, items: Sequence[store.Item], progress: Progress = lambda _n, _of: None) -> dict[str, Float32]:
+def embeddings(
+    prepared: store.Prepared, body: Body, items: Sequence[store.Item], progress: Progress = lambda _n, _of: None
+) -> dict[str, Float32]:
     """By item name: float32 (windows, chunks, embedding). What an earlier run has heard is not heard again.
 
-    One process a core. Raises Invalid if BirdNET is not here, or if a sound has changed so that it does not decode.
+    One process a core. Raises Invalid if a sound has changed so that it does not decode.
     """
-    home, model = _home(prepared)
+    home, model = _home(prepared, body)
     files = {item.name: home / f"{item.digest}.npy" for item in items}
-    jobs = {file: partial(embed, prepared.source / name, file, model) for name, file in files.items()}
+    jobs = {file: partial(embed, prepared.source / name, file, model, body.spec) for name, file in files.items()}
     _heard(jobs, progress)
     return {name: np.load(file, allow_pickle=False).astype(np.float32) for name, file in files.items()}
 
 
-def scenes(prepared: store.Prepared, role: str, windows: int, progress: Progress = lambda _n, _of: None) -> Scenes:
+def scenes(prepared: store.Prepared, body: Body, role: str, windows: int, progress: Progress = lambda _n, _of: None) -> Scenes:
     """Windows composed from a role's clips; as `embeddings`, and the same for the same data."""
-    home, model = _home(prepared)
+    home, model = _home(prepared, body)
     key = hashlib.sha256(f"{prepared.digest}{role}{Recipe()}".encode()).hexdigest()[:12]
     files = [home / f"scenes-{role}-{key}-{number:04d}.npz" for number in range(-(-windows // TOGETHER))]
-    _heard({file: partial(embed_scenes, prepared.folder, role, number, file, model) for number, file in enumerate(files)}, progress)
+    work = partial(embed_scenes, prepared.folder, role, model=model, spec=body.spec)
+    _heard({file: partial(work, number, file) for number, file in enumerate(files)}, progress)
     parts = [np.load(file, allow_pickle=False) for file in files]
     return Scenes(*(np.concatenate([part[what] for part in parts])[:windows].astype(np.float32) for what in Scenes._fields))
 
 
-def embed(source: Path, target: Path, model: Path) -> None:
+def embed(source: Path, target: Path, model: Path, spec: FeatureSpec) -> None:
     """Write a sound file's embeddings, float16 (windows, chunks, embedding), whole or not at all; of its first minute."""
-    found = run(_interpreter(model), FEATURES.compute(sound_of(source)))
+    found = _embedder(model)(spec.compute(sound_of(source)))
     _write(target, lambda file: np.save(file, found.astype(np.float16)))
 
 
-def embed_scenes(folder: Path, role: str, number: int, target: Path, model: Path) -> None:
-    """Compose TOGETHER windows, the `number`-th so many of this role, and write what BirdNET hears as `embed` does."""
+def embed_scenes(folder: Path, role: str, number: int, target: Path, model: Path, spec: FeatureSpec) -> None:
+    """Compose TOGETHER windows, the `number`-th so many of this role, and write what the body hears as `embed` does."""
     mixer = SoundMixer(store.load(folder), role, np.random.default_rng([number, *role.encode()]), Recipe())
     waves, truth, weight = zip(*(mixer.window() for _ in range(TOGETHER)), strict=True)
-    heard = run(_interpreter(model), np.concatenate([FEATURES.compute(wave) for wave in waves])).astype(np.float16)
+    heard = _embedder(model)(np.concatenate([spec.compute(wave) for wave in waves])).astype(np.float16)
     _write(target, lambda file: np.savez(file, heard=heard, truth=np.stack(truth), weight=np.stack(weight)))
 
 
@@ -116,17 +121,25 @@ def _write(target: Path, save: Callable[[Any], None]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _interpreter(model: Path) -> Any:
-    return interpreter(model)
+def _embedder(model: Path) -> Callable[[Float32], Float32]:
+    """Embeddings float32 (windows, chunks, numbers) of sound float32 (windows, chunks, samples), by a model file."""
+    if model.suffix == ".tflite":
+        return partial(run, interpreter(model))
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda sound: np.concatenate([session.run([EMBEDDING], {name: one[None]})[0] for one in sound])
 
 
-def _home(prepared: store.Prepared) -> tuple[Path, Path]:
-    """Where embeddings are kept, and the file that gives them: BirdNET without its last layer, named by BirdNET's digest."""
-    body = (birdnet_folder() / MODEL).read_bytes()
-    digest = hashlib.sha256(body).hexdigest()[:8]
-    home, model = prepared.folder / "processed" / f"embeddings-{digest}", prepared.folder / "raw" / f"birdnet-{digest}.tflite"
+def _home(prepared: store.Prepared, body: Body) -> tuple[Path, Path]:
+    """Where embeddings are kept, and the file that gives them; both are named by the pretrained file's digest."""
+    home = prepared.folder / "processed" / f"embeddings-{body.digest}"
+    model = prepared.folder / "raw" / f"embedder-{body.digest}{body.suffix}"
     home.mkdir(parents=True, exist_ok=True)
     if not model.is_file():
-        cut = embedder(body)
+        cut = body.embedder()
         _write(model, lambda file: file.write(cut))
     return home, model

@@ -25,6 +25,17 @@ class Head(NamedTuple):
     weight: Float32
     bias: Float32
 
+    @classmethod
+    def none(cls) -> Head:
+        """A head of no label, which any other can be put before."""
+        return cls(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+
+    def beside(self, other: Head) -> Head:
+        """This head's labels, then those of another one on the same embedding."""
+        if not len(other.bias):
+            return self
+        return Head(np.concatenate([self.weight, other.weight]), np.concatenate([self.bias, other.bias]))
+
 
 def head_of(body: bytes) -> Head:
     """The last layer of a TFLite file. Raises Invalid if it does not end in a fully connected one."""

@@ -1,7 +1,7 @@
-"""A head of our own on BirdNET's embeddings: a linear layer for a site's species, in the place of BirdNET's.
+"""A head of our own on a pretrained model's embeddings: a linear layer for a site's species.
 
-BirdNET stays as it is; only the last layer is learnt, on the embeddings of the training clips and of windows composed from them. So a few
-clips a species go a long way, and `soundscape retrain` can go on from a champion that is BirdNET.
+The pretrained model stays as it is; only the last layer is learnt, on the embeddings of the training clips and of windows composed from
+them. So a few clips a species go a long way, and `soundscape retrain` can go on from a champion that is BirdNET.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import numpy.typing as npt
 from soundscape.release import WEEKS, LoadedRelease, Member, Release, file_digest, write_release
 from soundscape.taxonomy import Species
 from trainer import evaluate, store
-from trainer.birdnet import ATTRIBUTION, FEATURES, LICENCE, MODEL, PRIOR, birdnet_folder
-from trainer.birdnet_species import SPEECH, read_species
+from trainer.birdnet import PRIOR
+from trainer.birdnet_species import SPEECH
+from trainer.body import Body
 from trainer.embed import Scenes, embeddings, scenes
-from trainer.graft import Head, head_of, with_head
+from trainer.graft import Head
 from trainer.mixing import mark
-from trainer.models import HEAD
+from trainer.models import BIRDNET_HEAD, HEADS
 from trainer.package import Mixed, Origin, judges_of, released
 
 Float32 = npt.NDArray[np.float32]
 
-STARTS_FROM = ("birdnet", HEAD)
-"""Members that `soundscape retrain` goes on from with a head."""
+STARTS_FROM = {"birdnet": BIRDNET_HEAD} | {name: name for name in HEADS}
+"""Members that `soundscape retrain` goes on from with a head, and with which."""
 PENALTIES = (0.01, 0.03, 0.1, 0.3)
 """Weights of the squared norm that are tried; the one with the best mAP on composed validation windows is kept."""
 LEARNING, JUDGING = 2400, 600
@@ -73,22 +74,22 @@ def answer(head: Head, heard: Float32) -> Float32:
 
 def make_head(
     prepared: store.Prepared,
+    body: Body,
     folder: Path,
     origin: Origin,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
     champion: LoadedRelease | None,
 ) -> LoadedRelease:
-    """Hear, fit, measure, and write a release into `folder`. Raises Invalid if BirdNET is not here.
+    """Hear, fit, measure, and write a release into `folder`.
 
     `champion` is the release that it goes on from: what that one knows and the data does not is kept.
     """
-    birdnet = birdnet_folder()
-    say(ATTRIBUTION)
+    say(body.attribution)
     judged_on = judges_of(prepared, say)
-    heard = embeddings(prepared, [item for item in prepared.items if item.role != store.BED], partial(progress, "sounds"))
+    heard = embeddings(prepared, body, [item for item in prepared.items if item.role != store.BED], partial(progress, "sounds"))
     learning, judging = (
-        scenes(prepared, role, windows, partial(progress, f"batches of composed windows ({what})"))
+        scenes(prepared, body, role, windows, partial(progress, f"batches of composed windows ({what})"))
         for role, windows, what in ((store.TRAIN, LEARNING, "to learn from"), (judged_on, JUDGING, "to judge by"))
     )
     rows = _rows(prepared, heard, learning)
@@ -98,26 +99,27 @@ def make_head(
     penalty = max(found, key=lambda one: found[one])
     head = tried[penalty]
     say(f"Penalty {penalty:g} of {', '.join(f'{one:g} (mAP {value:.3f})' for one, value in found.items())}.")
-    body, rest = (birdnet / MODEL).read_bytes(), rest_of(champion, prepared.species)
+    rest = rest_of(body, champion, prepared.species)
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{HEAD}.tflite"
-    file.write_bytes(with_head(body, Head(*(np.concatenate(both) for both in zip(head, rest.head, strict=True)))))
+    file = folder / f"{body.name}{body.suffix}"
+    file.write_bytes(body.served(head.beside(rest.head)))
     member = Member(
-        name=HEAD,
+        name=body.name,
         file=file.name,
         digest=file_digest(file),
-        runtime="litert",
-        feature_fingerprint=FEATURES.fingerprint,
+        runtime=body.runtime,
+        feature_fingerprint=body.spec.fingerprint,
         labels=(*prepared.labels, *(one.label for one in rest.species)),
-        licence=LICENCE,
-        noncommercial=True,
+        events=body.events,
+        licence=body.licence,
+        noncommercial=body.noncommercial,
     )
     origin = origin._replace(training={**origin.training, "penalty": penalty, "windows": len(rows[0])})
     release = released(
         prepared,
         origin,
         member,
-        FEATURES,
+        body.spec,
         judged_on,
         lambda items: answer(head, np.concatenate([heard[item.name] for item in items])),
         Mixed(truth, answer(head, judging.heard)),
@@ -159,20 +161,18 @@ class Rest(NamedTuple):
     """float32 (WEEKS, species), or None."""
 
 
-def rest_of(champion: LoadedRelease | None, known: Sequence[Species]) -> Rest:
-    """All that a champion knows beyond `known` (by label and by scientific name); without one, what BirdNET knows of human voice.
+def rest_of(body: Body, champion: LoadedRelease | None, known: Sequence[Species]) -> Rest:
+    """All that a champion knows beyond `known` (by label and by scientific name); without one, what the body keeps of its own.
 
     A release that hears voices may be sampled from; and what BirdNET can name, a site keeps until somebody decides otherwise.
     """
     taken = {one.label for one in known} | {one.scientific.lower() for one in known}
     if champion is None:
-        folder = birdnet_folder()
-        species, last = read_species(folder), head_of((folder / MODEL).read_bytes())
-        kept = [n for n, one in enumerate(species) if one.label in SPEECH and one.label not in taken]
+        species, last = body.own()
     else:
         member, by_label = champion.release.members[0], {one.label: one for one in champion.release.labels}
-        species, last = [by_label[label] for label in member.labels], head_of((champion.folder / member.file).read_bytes())
-        kept = [n for n, one in enumerate(species) if not {one.label, one.scientific.lower()} & taken]
+        species, last = [by_label[label] for label in member.labels], body.head_of((champion.folder / member.file).read_bytes())
+    kept = [n for n, one in enumerate(species) if not {one.label, one.scientific.lower()} & taken]
     rows = tuple(species[n] for n in kept)
     columns = [champion.label_names.index(one.label) for one in rows] if champion else []
     thresholds = {one.label: float(champion.thresholds[n]) for one, n in zip(rows, columns, strict=True)} if champion else {}

@@ -60,8 +60,9 @@ class EfficientNetB0(nn.Module):
         return out
 
 
-HEAD = "birdnet_head"
-"""The model that is no network of ours: a linear head on BirdNET's embeddings (trainer/head.py)."""
+BIRDNET_HEAD, TAGGER_HEAD = "birdnet_head", "tagger_head"
+HEADS = (BIRDNET_HEAD, TAGGER_HEAD)
+"""Models that are no networks of ours: a linear head on a pretrained model's embeddings (trainer/head.py)."""
 MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b0": EfficientNetB0}
 """By the name that `--model` takes."""
 
@@ -69,5 +70,5 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b
 def build(name: str, labels: int) -> nn.Module:
     """A network by name. Raises Invalid if there is none of that name."""
     if name not in MODELS:
-        raise Invalid(Reason.BAD_REQUEST, f"There is no model {name!r}; there are {', '.join(MODELS)} and {HEAD}.")
+        raise Invalid(Reason.BAD_REQUEST, f"There is no model {name!r}; there are {', '.join((*MODELS, *HEADS))}.")
     return MODELS[name](labels)

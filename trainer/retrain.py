@@ -112,7 +112,6 @@ def train_on(
     from trainer.head import STARTS_FROM
     from trainer.learn import Plan
     from trainer.merge import merge
-    from trainer.models import HEAD
     from trainer.package import WEIGHTS
     from trainer.prepare import prepare
     from trainer.train import train
@@ -130,7 +129,7 @@ def train_on(
     prepared, report = prepare(merged, settings.root / "datasets", say)
     plan = Plan(model=model, minutes=minutes, rate=Plan(model=model, minutes=minutes).rate * SLOWER, begins_with=champion.digest)
     if from_head:  # what BirdNET knows stays; its last layer is learnt anew, on all of the data
-        plan = Plan(model=HEAD, minutes=minutes, begins_with=champion.digest)
+        plan = Plan(model=STARTS_FROM[model], minutes=minutes, begins_with=champion.digest)
     say(f"Training {champion.release.name} on, with {sum(map(_rows, new))} new clips beside the base's.")
     return train(settings, prepared, report, plan, name, False, say, champion), prepared
 

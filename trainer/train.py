@@ -15,7 +15,7 @@ from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
 from trainer.learn import EPOCHS, Plan
-from trainer.models import HEAD
+from trainer.models import HEADS
 from trainer.prepare import Report
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def train(
 
     `champion` is the release of `plan.begins_with`.
 
-    Raises Invalid if `name` is another release's or BirdNET is wanted and not here, Broken if the training or the export fails.
+    Raises Invalid if `name` is another release's or a pretrained model is wanted and not here, Broken if the training or the export fails.
     """
     run = run_name(prepared, plan)
     release_name = name or run
@@ -63,10 +63,11 @@ def train(
         tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
 
         origin = Origin(release_name, commit, tracking.run_id, {"plan": _plan(plan)})
-        if plan.model == HEAD:
+        if plan.model in HEADS:
+            from trainer.body import body_of
             from trainer.head import make_head
 
-            made = make_head(prepared, folder, origin, say, _told(say), champion)
+            made = make_head(prepared, body_of(plan.model), folder, origin, say, _told(say), champion)
         else:
             made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
         served = made.folder / made.release.members[0].file

@@ -52,8 +52,8 @@ class Ears:
         out = {}
         for member in self.loaded.release.members:
             found = self._models[member.name](features[member.feature_fingerprint])
-            if found.shape[1] != len(member.labels):
-                what = f"Member {member.name} gives {found.shape[1]} outputs, and the release names {len(member.labels)} labels."
+            if found.shape[1] != member.outputs:
+                what = f"Member {member.name} gives {found.shape[1]} outputs, and the release names {member.outputs}."
                 raise Invalid(Reason.RELEASE_INVALID, what)
             if not np.isfinite(found).all():
                 raise Broken(f"Member {member.name} answers with NaN.")

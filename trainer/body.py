@@ -1,0 +1,126 @@
+"""What a head of our own sits on: a pretrained model that turns sound into embeddings, and the file in which the head is served."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from soundscape.errors import Invalid, Reason
+from soundscape.features import FeatureSpec
+from soundscape.taxonomy import Species
+from trainer import birdnet, graft, graft_onnx
+from trainer.birdnet_species import SPEECH, read_species
+from trainer.graft import Head
+from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
+
+KINDS = {".tflite": ("litert", graft.with_head, graft.head_of), ".onnx": ("onnx", graft_onnx.with_head, graft_onnx.head_of)}
+
+
+@dataclass(frozen=True)
+class Body:
+    """A pretrained model. `embedder` and `source` make its bytes: ending in the embedding, and as a head is put on it."""
+
+    name: str
+    """What `--model` calls the head on it; also its member's name."""
+    spec: FeatureSpec
+    suffix: Literal[".tflite", ".onnx"]
+    digest: str
+    """Eight hex digits of the pretrained file: what it heard is kept under them."""
+    licence: str
+    noncommercial: bool
+    attribution: str
+    embedder: Callable[[], bytes]
+    source: Callable[[], bytes]
+    events: tuple[str, ...] = ()
+    """Sound events that it tells beside the head's labels."""
+    own: Callable[[], tuple[list[Species], Head]] = lambda: ([], Head.none())
+    """What it knows by itself and every head on it keeps."""
+
+    @property
+    def runtime(self) -> Literal["litert", "onnx"]:
+        """What runs its file."""
+        return "litert" if self.suffix == ".tflite" else "onnx"
+
+    def served(self, head: Head) -> bytes:
+        """The file with this head. Raises Invalid if the head is for another embedding."""
+        return KINDS[self.suffix][1](self.source(), head)
+
+    def head_of(self, body: bytes) -> Head:
+        """The head in a file that `served` made. Raises Invalid for any other."""
+        return KINDS[self.suffix][2](body)
+
+
+def body_of(name: str) -> Body:
+    """The body of a head by its name. Raises Invalid (bad-request), with the cure, if its pretrained file is not here."""
+    return BODIES[name]()
+
+
+def missing(name: str) -> str:
+    """Why a model's pretrained file cannot be had here; empty if it is here, or if it needs none."""
+    try:
+        if name in BODIES:
+            body_of(name)
+    except Invalid as error:
+        return error.detail
+    return ""
+
+
+def _birdnet() -> Body:
+    folder = birdnet.birdnet_folder()
+    body = (folder / birdnet.MODEL).read_bytes()
+
+    def voices() -> tuple[list[Species], Head]:
+        species, last = read_species(folder), graft.head_of(body)
+        kept = [n for n, one in enumerate(species) if one.label in SPEECH]
+        return [species[n] for n in kept], Head(last.weight[kept], last.bias[kept])
+
+    return Body(
+        name=BIRDNET_HEAD,
+        spec=birdnet.FEATURES,
+        suffix=".tflite",
+        digest=hashlib.sha256(body).hexdigest()[:8],
+        licence=birdnet.LICENCE,
+        noncommercial=True,
+        attribution=birdnet.ATTRIBUTION,
+        embedder=lambda: graft.embedder(body),
+        source=lambda: body,
+        own=voices,
+    )
+
+
+def _tagger() -> Body:
+    from trainer import tagger
+
+    path = tagger.tagger_file()
+
+    def exported() -> bytes:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "tagger.onnx"
+            tagger.export(tagger.load(path), file)
+            return file.read_bytes()
+
+    return Body(
+        name=TAGGER_HEAD,
+        spec=tagger.FEATURES,
+        suffix=".onnx",
+        digest=hashlib.sha256(path.read_bytes()).hexdigest()[:8],
+        licence=tagger.LICENCE,
+        noncommercial=False,
+        attribution=f"AudioSet tagger of EfficientAT, licence {tagger.LICENCE}.",
+        embedder=exported,
+        source=exported,
+        events=tuple(tagger.EVENTS),
+    )
+
+
+BODIES: dict[str, Callable[[], Body]] = {BIRDNET_HEAD: _birdnet, TAGGER_HEAD: _tagger}
+
+
+def require(name: str) -> None:
+    """Raise Invalid (bad-request), with the cure, if a model's pretrained file is not here."""
+    if why := missing(name):
+        raise Invalid(Reason.BAD_REQUEST, why)
