@@ -150,9 +150,13 @@ def revived(headers: Headers, value: bytes) -> Message:
     named = texts(headers)
     original = [(name.removeprefix(ORIGINAL), item) for name, item in headers if name.startswith(ORIGINAL)]
     place = ":".join(named.get(PREFIX + part, "") for part in ("topic", "partition", "offset"))
-    if named.get(PREFIX + "id") == place and REPLAY_OF not in dict(original):
-        original.append((REPLAY_OF, place.encode()))
-    return Message(named.get(PREFIX + "recordkey", "").encode(), value, original)
+    return again(named.get(PREFIX + "id", ""), place, named.get(PREFIX + "recordkey", "").encode(), original, value)
+
+
+def again(clip: str, place: str, key: bytes | None, headers: Headers, value: bytes | None) -> Message:
+    """The record of a clip that lay at a place, ready to be published again: it is the same clip, also where only its place names it."""
+    nameless = clip == place and REPLAY_OF not in dict(headers)
+    return Message(key or b"", value or b"", [*headers, (REPLAY_OF, place.encode())] if nameless else list(headers))
 
 
 def schema(kind: type[BaseModel]) -> dict[str, Any]:
