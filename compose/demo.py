@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from soundscape.errors import SoundscapeError
-from soundscape.settings import Settings, get_settings
+from soundscape.settings import get_settings
 
 if TYPE_CHECKING:
     from compose.demo_story import Story
@@ -43,8 +43,8 @@ def demo(context: click.Context, data: Path | None, minutes: float | None, keep:
     code = _guarded(story, lambda: tell(story, settings, data.absolute() if data else None, minutes))
     if code == 0 and not keep and sys.stdin.isatty() and sys.stdout.isatty():
         code = _stay(story)
-    _end(story, settings, code, keep)
-    context.exit(code)
+    down = _end(story, code, keep)
+    context.exit(code or down)
 
 
 def _guarded(story: Story, told: Callable[[], None]) -> int:
@@ -77,18 +77,22 @@ def _stay(story: Story) -> int:
     return 0
 
 
-def _end(story: Story, settings: Settings, code: int, keep: bool) -> None:
-    """Stop everything unless it is kept; a second Ctrl-C leaves nothing running either."""
+def _end(story: Story, code: int, keep: bool) -> int:
+    """Stop everything unless it is kept; a second Ctrl-C leaves nothing running either. 0, or 1 where it could not be stopped."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if keep and code == 0:
             story.say("The stack is left running; `soundscape down` ends it.")
-            return
+            return 0
         began = time.monotonic()
         ended, lines, errors = story.ask("down")
-        said = (lines or errors or [""])[-1]
-        story.console.print(f"\n{said} [dim]{time.monotonic() - began:.1f} s[/]" if ended == 0 else f"\n[red]{said}[/]", highlight=False)
+        if ended == 0:
+            said = (lines or errors or [""])[-1]
+            story.console.print(f"\n{said} [dim]{time.monotonic() - began:.1f} s[/]", highlight=False)
+        else:
+            story.say_still_up(ended, errors or lines)
         story.console.print(f"[dim]The whole demo took {story.elapsed:.0f} s; all was said to {story.log_path} too.[/]", highlight=False)
+        return 0 if ended == 0 else 1
     finally:
         story.close()
         for number, handler in before.items():

@@ -131,6 +131,13 @@ class Story:
         """A line below the step; rich markup."""
         self.console.print(f"   {text}", soft_wrap=True, highlight=False)
 
+    def say_still_up(self, code: int, words: list[str]) -> None:
+        """The stack could not be taken down: `down` ended with this code and these last words."""
+        self.console.print("\n[bold red]Failed[/] at: taking the stack down", highlight=False)
+        for line in words[-TAIL:]:
+            self.say(f"[dim]{escape(line)}[/]")
+        self.say(f"`soundscape down` ended with {code}: something may still run. `soundscape status` shows what; `soundscape down` again.")
+
     def start(self, *arguments: str, shown: Shown | None = None, secret: bool = False) -> Running:
         """Start a command of the product; what it says stays out of the log if it is `secret`."""
         running = Running(arguments, self._log, self.console, shown, secret)

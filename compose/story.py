@@ -75,7 +75,10 @@ def story(context: click.Context, as_json: bool, keep: bool) -> None:
         code = 130
     finally:
         if not keep:
-            told.ask("down")
+            ended, lines, errors = told.ask("down")
+            if ended != 0:
+                told.say_still_up(ended, errors or lines)
+                code = code or 1
         told.close()
     if as_json:
         releases = [name for name in (tale.champion, tale.candidate) if name]

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from consumers.again import send_lost
 from consumers.board import Store, new_redis, redis_errors
 from consumers.effects import BOARD_TOPICS
 from consumers.recount import Log, Tally, read_logs, tally, unsummed
@@ -180,9 +181,13 @@ def _caught_up(name: str, positions: Callable[[], Mapping[str, int]], log: Log, 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One object for machines.")
+@click.option("--send-again", is_flag=True, help="Send the lost clips to their lane again, from the log.")
 @click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds for board, results and tours to reach the log's end.")
-def audit(as_json: bool, wait_s: float) -> None:
-    """Count every clip on the log: answered, dead, lost, counted twice. Exit code 1 if any was lost or counted twice."""
+def audit(as_json: bool, send_again: bool, wait_s: float) -> None:
+    """Count every clip on the log: answered, dead, lost, counted twice. Exit code 1 if any was lost or counted twice.
+
+    What --send-again sends is the same clip: however often it is answered, it counts once.
+    """
     counted, twice, notes = recount(get_settings(), wait_s)
     said = {
         "waiting": len(counted.waiting),
@@ -192,6 +197,8 @@ def audit(as_json: bool, wait_s: float) -> None:
         "lost": len(counted.lost),
         "twice": len(twice),
     }
+    if send_again:
+        said["sent_again"] = send_lost(get_settings(), counted.lost)
     if as_json:
         click.echo(json.dumps(said))
     else:
@@ -204,8 +211,14 @@ def _show(said: dict[str, int], counted: Tally, twice: list[str], notes: list[st
     table = Table(*said)
     table.add_row(*map(str, said.values()))
     Console().print(table)
-    for title, lines in (("Lost", counted.lost), ("Counted twice or wrongly", twice), ("Note", notes)):
+    for title, lines in (("Lost", [*counted.lost]), ("Counted twice or wrongly", twice), ("Note", notes)):
         for line in lines[:SHOWN]:
             click.echo(f"{title}: {line}")
         if len(lines) > SHOWN:
             click.echo(f"{title}: {len(lines) - SHOWN} more.")
+    if (sent := said.get("sent_again")) is not None:
+        gone = len(counted.lost) - sent
+        what = "clip was" if sent == 1 else "clips were"
+        click.echo(f"{sent} lost {what} sent again; `soundscape audit` counts them answered once nothing waits any more.")
+        if gone:
+            click.echo(f"{gone} could not be: the log has them no longer.")

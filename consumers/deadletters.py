@@ -10,15 +10,16 @@ from typing import Any
 
 import click
 
+from consumers.again import send
 from consumers.follow import read
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipDied
-from soundscape.kafka import new_consumer, new_producer, publish, read_all
+from soundscape.kafka import new_consumer, read_all
 from soundscape.metrics import REPLAYED
 from soundscape.options import NAME
 from soundscape.settings import Settings, get_settings
 from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
-from soundscape.wire import ORIGINAL, PREFIX, revived, texts
+from soundscape.wire import ORIGINAL, PREFIX, Message, replayed, revived, texts
 
 PROCESS = "deadletters"
 LANE_TOPICS = frozenset(topic.name for topic in LANES.values())
@@ -61,24 +62,24 @@ def answered_ids(settings: Settings) -> set[str]:
         consumer.close()
 
 
-def replay(settings: Settings, wanted: Callable[[ClipDied], bool]) -> int:
+def replay(settings: Settings, wanted: Callable[[ClipDied], bool], *, by_itself: bool = False) -> int:
     """Send the wanted clips again, to the topic each came from, those that were not answered since; returns how many.
 
-    Only the lanes' topics are sent to. A clip that died twice is sent once. Raises Unavailable; a second call is harmless.
+    Only the lanes' topics are sent to. A clip that died twice is sent once. What is sent `by_itself`, with nobody asking, says how often
+    it was: a worker does not try it so for ever. Raises Unavailable; a second call is harmless.
     """
     latest = {(one.place): one for one in letters(settings) if not one.answered and one.event.topic in LANE_TOPICS}
     if not any(wanted(one.event) for one in latest.values()):
         return 0
-    producer, sent = new_producer(settings), 0
-    try:
-        for record, event in _dead(settings):  # a second reading, so that no bodies are held meanwhile
-            if (record.partition, record.offset) in latest and wanted(event):
-                publish(producer, event.topic, revived(list(record.headers), record.value or b""))
-                REPLAYED.labels(event.reason).inc()
-                sent += 1
-    finally:
-        producer.close()
-    return sent
+    records = _revived(settings, lambda place, event: place in latest and wanted(event))
+    return send(settings, ((topic, replayed(message) if by_itself else message) for topic, message in records))
+
+
+def _revived(settings: Settings, wanted: Callable[[tuple[int, int], ClipDied], bool]) -> Iterator[tuple[str, Message]]:
+    for record, event in _dead(settings):  # a second reading, so that no bodies are held meanwhile
+        if wanted((record.partition, record.offset), event):
+            yield event.topic, revived(list(record.headers), record.value or b"")
+            REPLAYED.labels(event.reason).inc()
 
 
 def body_of(settings: Settings, letter: Letter) -> bytes:

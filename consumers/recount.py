@@ -74,7 +74,8 @@ class Tally:
     predicted: int
     dead: int
     waiting: tuple[str, ...]
-    lost: tuple[str, ...]
+    lost: dict[str, list[str]]
+    """Clip id -> where it lies, its latest place on each lane."""
 
 
 def tally(log: Log, unsummed: Set[str] = frozenset()) -> Tally:
@@ -83,8 +84,8 @@ def tally(log: Log, unsummed: Set[str] = frozenset()) -> Tally:
     `unsummed` are clips whose answer their tour has yet to take in: they wait.
     """
     predicted = dead = 0
-    waiting, lost = [], []
-    for clip in log.accepted:
+    waiting, lost = [], dict[str, list[str]]()
+    for clip, places in log.accepted.items():
         if clip in log.answers and clip in unsummed:
             waiting.append(clip)
         elif clip in log.answers:
@@ -94,8 +95,8 @@ def tally(log: Log, unsummed: Set[str] = frozenset()) -> Tally:
         elif log.waits(clip):
             waiting.append(clip)
         else:
-            lost.append(clip)
-    return Tally(len(log.accepted), predicted, dead, tuple(waiting), tuple(lost))
+            lost[clip] = places
+    return Tally(len(log.accepted), predicted, dead, tuple(waiting), lost)
 
 
 def read_logs(settings: Settings) -> Log:

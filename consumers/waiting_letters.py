@@ -30,7 +30,7 @@ class WaitingLetters:
         ids = set[str]().union(*(self._waiting[site] for site in there))
         if not ids:
             return 0
-        count = replay(self._settings, lambda dead: dead.clip_id in ids and dead.reason == Reason.MODEL_UNAVAILABLE)
+        count = replay(self._settings, lambda dead: dead.clip_id in ids and dead.reason == Reason.MODEL_UNAVAILABLE, by_itself=True)
         for site in there:
             del self._waiting[site]
         return count

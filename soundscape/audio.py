@@ -11,6 +11,7 @@ import io
 import numpy as np
 import numpy.typing as npt
 
+from soundscape import mp3
 from soundscape.errors import Invalid, Reason
 
 Float32 = npt.NDArray[np.float32]
@@ -29,12 +30,12 @@ RATES = (4_000, 384_000)
 """Least and greatest rate of a file, in Hz: a header that says 1 Hz would become hours of sound."""
 MAX_CHANNELS = 16
 """Most channels of a file; they are averaged."""
+MP3_RATE = 48_000
+"""Greatest rate of an MP3 in Hz (ISO 11172-3)."""
 MAX_MESSAGE_BYTES = 1_900_000
 """Largest body on `clips` and `recordings`; beyond it the sound is encoded again."""
 TAIL_S = 0.25
 """A remainder up to this long opens no window of its own: encoders pad a minute by some milliseconds."""
-_MPEG_FRAME = 1152
-"""Most samples of an MP3's frame (ISO 11172-3); a file that lacks fewer cannot be told from a whole one."""
 _BLOCK_S = 5
 """Seconds decoded or encoded at a time: one huge Vorbis write is known to crash libsndfile."""
 
@@ -75,8 +76,7 @@ def read(body: bytes) -> tuple[Float32, int]:
     """Sound of a file at its own rate: (mono float32 (samples,), Hz). Channels are averaged. Raises Invalid as `decode`.
 
     Half a file is `truncated`, or `not-audio` where nothing of it decodes. An MP3 without a Xing or Info header never says how much of it
-    there is: half of one is taken for a shorter one, and where its bitrate varies libsndfile reads no further than the first frame's
-    bitrate lets it expect.
+    there is: all that is there is read, and half of one is taken for a shorter one.
     """
     import soundfile
 
@@ -87,14 +87,16 @@ def read(body: bytes) -> tuple[Float32, int]:
         raise Invalid(Reason.TRUNCATED, _CUT_OFF)
     if kind == "audio/ogg" and _is_chained(body):
         raise Invalid(Reason.NOT_AUDIO, "The OGG holds several recordings one after the other; send each by itself.")
+    tells = kind != "audio/mpeg" or mp3.counts_frames(body)
+    whole = body if tells else mp3.with_count(body, int(2 * MAX_SECONDS * MP3_RATE))
     try:
-        with soundfile.SoundFile(io.BytesIO(body)) as file:
+        with soundfile.SoundFile(io.BytesIO(whole)) as file:
             rate, limit = file.samplerate, int(MAX_SECONDS * file.samplerate * 1.002)
             if not RATES[0] <= rate <= RATES[1] or file.channels > MAX_CHANNELS:
                 limits = f"{RATES[0] // 1000} to {RATES[1] // 1000} kHz, at most {MAX_CHANNELS} channels"
                 what = f"A rate of {rate} Hz with {file.channels} channels is not accepted; send {limits}."
                 raise Invalid(Reason.NOT_AUDIO, what)
-            if file.frames > limit and file.frames < 2**62:  # a header that does not know says 2**63 - 1
+            if tells and file.frames > limit and file.frames < 2**62:  # a header that does not know says 2**63 - 1
                 raise Invalid(Reason.TOO_LONG, f"The clip lasts {file.frames / rate:.0f} s; send at most {MAX_SECONDS:.0f} s.")
             blocks, total = [], 0
             while len(block := file.read(_BLOCK_S * rate, dtype="float32", always_2d=True)):
@@ -102,7 +104,7 @@ def read(body: bytes) -> tuple[Float32, int]:
                 total += len(block)
                 if total > limit:  # the header lied
                     raise Invalid(Reason.TOO_LONG, f"The clip lasts longer than {MAX_SECONDS:.0f} s; send at most that.")
-            if kind == "audio/mpeg" and _counts_frames(body) and total < file.frames - _MPEG_FRAME:
+            if kind == "audio/mpeg" and tells and total < file.frames - mp3.FRAME:
                 raise Invalid(Reason.TRUNCATED, _CUT_OFF)
     except soundfile.LibsndfileError as error:
         raise Invalid(Reason.NOT_AUDIO, f"The {kind} cannot be decoded ({error.error_string.strip('. ')}); send it again.") from error
@@ -172,18 +174,6 @@ def _is_chained(body: bytes) -> bool:
         plays |= not begins
         at += 27 + body[at + 26] + sum(body[at + 27 : at + 27 + body[at + 26]])
     return False
-
-
-def _counts_frames(body: bytes) -> bool:
-    """Whether an MP3's first frame says how many follow: only then is libsndfile's length the encoder's word, and no estimate.
-
-    The frame comes after a tag of ID3v2 (four times seven bits of size in bytes, after a head of 10) and holds, within its first 64 bytes,
-    `Xing` or `Info`, four bytes of flags whose lowest says that the count is there, and the count.
-    """
-    at = 10 + sum(byte << shift for byte, shift in zip(body[6:10], (21, 14, 7, 0), strict=False)) if body.startswith(b"ID3") else 0
-    head = body[at : at + 64]
-    tag = max(head.find(b"Xing"), head.find(b"Info"))
-    return tag >= 0 and any(head[tag + 8 : tag + 12]) and bool(head[tag + 7] & 1)
 
 
 def _is_cut_off(body: bytes, kind: str) -> bool:

@@ -15,7 +15,7 @@ from soundscape.events import ClipAnalysed, ClipRecorded, Event, Place
 from soundscape.kafka import LIMIT_S, broker_errors, new_consumer
 from soundscape.settings import Settings
 from soundscape.topics import LANES, PREDICTIONS, SHADOW_PREDICTIONS, Topic
-from soundscape.wire import PREFIX, decode, texts
+from soundscape.wire import PREFIX, decode, identity, texts
 
 E = TypeVar("E", bound=Event)
 
@@ -57,18 +57,26 @@ class ClipReader:
         """The answer that lies at the place, with the same words: None if it is gone or another clip's. Raises Unavailable."""
         return self._read(ANSWERS, "clipid", ClipAnalysed, place, clip_id)
 
+    def record(self, place: Place, clip_id: str) -> Any:
+        """The record of a lane as it lies at the place, decoded or not; None if it is gone or of another clip. Raises Unavailable."""
+        record = self._at(SOUNDS, place)
+        return record if record is not None and identity(texts(record.headers), place) == clip_id else None
+
     def _read(self, topics: dict[str, Topic], named: str, kind: type[E], place: Place, clip_id: str | UUID) -> E | None:
-        topic = topics.get(place.topic)
-        if topic is None or place.partition >= topic.partitions:
-            return None
-        with self._lock, broker_errors():
-            record = self._record(TopicPartition(place.topic, place.partition), place.offset)
+        record = self._at(topics, place)
         if record is None or texts(record.headers).get(PREFIX + named) != str(clip_id):
             return None
         try:
             return decode(kind, record.headers, record.value)
         except Invalid:  # a clip that does not decode became a dead letter; nobody can hear it
             return None
+
+    def _at(self, topics: dict[str, Topic], place: Place) -> Any:
+        topic = topics.get(place.topic)
+        if topic is None or place.partition >= topic.partitions:
+            return None
+        with self._lock, broker_errors():
+            return self._record(TopicPartition(place.topic, place.partition), place.offset)
 
     def _record(self, part: TopicPartition, offset: int) -> Any:
         """The record at an offset; None if there is none. Raises KafkaError, Unavailable."""

@@ -54,13 +54,13 @@ class Topic:
 
 CLIPS = Topic(
     "clips", events.ClipRecorded, "stream", KEYED, 30, 0.35,
-    ("gateway", "simulate", "deployer", "deadletters"),
+    ("gateway", "simulate", "deployer", "deadletters", "audit"),
     ("analyse-live", "shadow", "board", "sample", "audit", "replay", "explain"),
     "The live lane: five seconds from somebody who waits.", durable=True,
 )  # fmt: skip
 RECORDINGS = Topic(
     "recordings", events.MinuteRecorded, "clip id", KEYED, 3, 0.30,
-    ("watcher", "gateway", "simulate", "deployer", "deadletters", "bench"),
+    ("watcher", "gateway", "simulate", "deployer", "deadletters", "audit", "bench"),
     ("analyse-bulk", "board", "sample", "audit", "replay", "explain"),
     "The bulk lane: recorders' minutes, and uploads of more than 15 s.",
 )  # fmt: skip

@@ -23,8 +23,11 @@ DROPPED = PREFIX + "droppedheaders"
 """How many of the record's headers its dead letter had no room for."""
 REPLAY_OF = PREFIX + "replayof"
 """Where a record that names no clip lay when it died first: sent again, it is the same one."""
+REPLAYS = PREFIX + "replays"
+"""How often a record was sent again by itself, because a model of its site answered again."""
 KEY_CHARACTERS = 1000
 """Of a dead record's key; ours have at most 200."""
+_MOST_REPLAYS = 999
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _RECORD_BYTES, _HEADER_BYTES = 128, 10
 """What Kafka adds to a message and to each of its headers, at most (record format 2: a batch's head, and varints of five bytes)."""
@@ -150,9 +153,26 @@ def revived(headers: Headers, value: bytes) -> Message:
     named = texts(headers)
     original = [(name.removeprefix(ORIGINAL), item) for name, item in headers if name.startswith(ORIGINAL)]
     place = ":".join(named.get(PREFIX + part, "") for part in ("topic", "partition", "offset"))
-    if named.get(PREFIX + "id") == place and REPLAY_OF not in dict(original):
-        original.append((REPLAY_OF, place.encode()))
-    return Message(named.get(PREFIX + "recordkey", "").encode(), value, original)
+    return again(named.get(PREFIX + "id", ""), place, named.get(PREFIX + "recordkey", "").encode(), original, value)
+
+
+def again(clip: str, place: str, key: bytes | None, headers: Headers, value: bytes | None) -> Message:
+    """The record of a clip that lay at a place, ready to be published again: it is the same clip, also where only its place names it."""
+    nameless = clip == place and REPLAY_OF not in dict(headers)
+    return Message(key or b"", value or b"", [*headers, (REPLAY_OF, place.encode())] if nameless else list(headers))
+
+
+def replays(headers: Headers) -> int:
+    """How often the record was sent again by itself."""
+    said = texts(headers).get(REPLAYS, "")
+    return int(said) if said.isdecimal() and len(said) <= len(str(_MOST_REPLAYS)) else 0
+
+
+def replayed(message: Message) -> Message:
+    """The record sent again by itself: it says so once more."""
+    count = min(replays(message.headers) + 1, _MOST_REPLAYS)
+    kept = [(name, item) for name, item in message.headers if name != REPLAYS]
+    return message._replace(headers=[*kept, (REPLAYS, str(count).encode())])
 
 
 def schema(kind: type[BaseModel]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from soundscape.events import ClipAnalysed, ClipRecorded, Place
 from soundscape.metrics import CANARY_FAILED, CLIPS_IN, CLIPS_OUT, DEAD_LETTERS, IN_FLIGHT, WAITING
 from soundscape.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
 from soundscape.topics import PREDICTIONS
-from soundscape.wire import ORIGINAL, Headers, Message, dead_letter, decode, encode
+from soundscape.wire import ORIGINAL, Headers, Message, dead_letter, decode, encode, replays
 from stream_processors import sick
 from stream_processors.analyse import Analyser
 from stream_processors.extract import Extracted
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 POISON_FAILURES = 5
 """A clip that failed so often, alone, on a model that answers its probe, is the cause."""
+REPLAYS = 3
+"""So often a clip is sent again by itself when its model answers again. Then it is tried alone, and not again if the model falls sick once
+more: a clip that hangs its model would go round for ever, and take its site's clips with it."""
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses between tries while something that everybody needs is away; the last one repeats."""
 
@@ -39,6 +42,7 @@ class Processor:
         self._lane, self._analyser, self._triton, self._sites, self._publish = lane, analyser, triton, sites, publish
         self._sick = SickModels(triton, sites, sick_limit_s)
         self._alone: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._last_try: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waits: dict[Place, str] = {}
 
     @property
@@ -76,6 +80,13 @@ class Processor:
         clip = decode(ClipRecorded, headers, value)
         await self._sites.ready.wait()
         found = await self._analyser.features(clip, self._sites.serving(clip).loaded)
+        replayed = replays(headers)
+        if replayed < REPLAYS:
+            return await self._tried(clip, place, received, found, replayed)
+        async with self._last_try[clip.site]:  # so that nobody who came back with it is taken for the cause
+            return await self._tried(clip, place, received, found, replayed)
+
+    async def _tried(self, clip: ClipRecorded, place: Place, received: float, found: Extracted, replayed: int) -> ClipAnalysed:
         alone_failures = 0
         suspect: ModelFailed | None = None
         fallen = False
@@ -84,9 +95,9 @@ class Processor:
             loaded = serving.loaded
             if any(member.feature_fingerprint not in found.features for member in loaded.release.members):
                 found = await self._analyser.features(clip, loaded)
-            if serving.role != "canary":
-                self._sick.refuse(member.triton_name for member in loaded.release.members)
             try:
+                if serving.role != "canary":
+                    self._sick.refuse(member.triton_name for member in loaded.release.members)
                 if suspect is None:
                     answer = await self._analyser.answer(clip, place, received, found, serving)
                 else:
@@ -97,6 +108,11 @@ class Processor:
                 return answer
             except Unavailable as error:
                 await self._wait(place, str(error), attempt)
+            except Invalid as error:
+                if error.reason == Reason.MODEL_UNAVAILABLE and suspect is not None and replayed >= REPLAYS:
+                    what = f"Sent again {replayed} times, the clip failed on {suspect.model}, which then did not answer its own probe"
+                    raise Invalid(Reason.POISON, f"{what}; it is kept for a look, and not sent again by itself.") from error
+                raise
             except ModelFailed as error:
                 self._waits.pop(place, None)
                 log.warning("clip %s: %s", clip.clip_id, error)

@@ -17,7 +17,7 @@ from soundscape.answers import csv_path, error_path
 from soundscape.audio import MAX_BYTES, MAX_CHANNELS, MAX_SECONDS, RATES
 from soundscape.cli import GROUP
 from soundscape.settings import Settings
-from soundscape.topics import RECORDINGS, TOPICS
+from soundscape.topics import CLIPS, RECORDINGS, TOPICS
 
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:^(?:[A-Z_]+=\S+ )?|`(?:[A-Z_]+=\S+ )?)soundscape ([^`\n]*)", re.MULTILINE)
@@ -88,6 +88,13 @@ def test_how_much_is_analysed_again_is_what_is_kept(readme: str) -> None:
     """A position beyond the end begins the partition again."""
     days = {3: "three days"}[RECORDINGS.retention_days or 0]
     assert f"in the bulk lane up to {days} of recordings" in " ".join(readme.split())
+
+
+def test_what_the_log_still_has_after_a_power_cut_is_sent_again_by_a_command(readme: str) -> None:
+    """Named where a reader looks for it, with how long the sound is there."""
+    section = readme[readme.index("## What can be lost") : readme.index("## Licences")]
+    assert "`soundscape audit --send-again`" in section
+    assert f"`{CLIPS.name}` keeps the sound for {CLIPS.retention_days} days" in section
 
 
 def test_the_cure_after_a_power_cut_touches_what_has_no_answer(readme: str, tmp_path: Path) -> None:

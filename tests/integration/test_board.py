@@ -60,7 +60,7 @@ def test_an_emptied_redis_rebuilds_itself(stack: Stack, log: Log, redis: Any) ->
     after = wait_for(lambda: redis.hgetall(clip_key(sent)).get("predicted"), "the same after Redis was emptied")
     assert after == before
     counted, twice, _ = recount(stack.settings, 60.0)
-    assert (counted.lost, twice) == ((), [])
+    assert (counted.lost, twice) == ({}, [])
 
 
 def test_a_count_that_is_wrong_is_found_by_the_audit(stack: Stack, log: Log, redis: Any) -> None:

@@ -246,6 +246,24 @@ def test_however_it_ends_the_stack_is_taken_down(
         assert str(folder / "logs" / "demo.log") in result.output.replace("\n", "")
 
 
+@pytest.mark.parametrize(("error", "code"), [(None, 1), (StepFailed("It stood still."), 1), (KeyboardInterrupt(), 130)])
+def test_a_stack_that_is_not_taken_down_ends_it_non_zero_and_is_said(
+    folder: Path, command: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, code: int
+) -> None:
+    def tell(*_: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(demo_steps, "tell", tell)
+    (tools.VENV / "bin" / "soundscape").write_text('#!/bin/sh\necho "soundscape: kafka does not end." >&2\nexit 2\n')
+    result = CliRunner().invoke(demo, [])
+    get_settings.cache_clear()
+
+    assert result.exit_code == code
+    for said in ("taking the stack down", "kafka does not end.", "`soundscape down` ended with 2"):
+        assert said in result.output
+
+
 def test_keep_leaves_the_stack_running(folder: Path, command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_steps, "tell", lambda *_: None)
     result = CliRunner().invoke(demo, ["--keep"])

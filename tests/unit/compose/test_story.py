@@ -524,3 +524,14 @@ def test_keep_leaves_the_stack_running(told: Told, monkeypatch: pytest.MonkeyPat
     result, world = told(World(), "--keep")
     assert result.exit_code == 0
     assert "down" not in world.commands
+
+
+@pytest.mark.parametrize(("error", "code"), [(StepFailed(), 1), (KeyboardInterrupt(), 130)])
+def test_a_stack_that_is_not_taken_down_ends_it_non_zero_and_is_said(
+    told: Told, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    outcomes(monkeypatch, "replay" if code == 130 else "", error)
+    result, _ = told(World("`down` fails"))
+    assert result.exit_code == code
+    assert "`soundscape down` ended with 2" in result.stderr
+    assert len(ending(result)["steps"]) == (len(NAMES) if code == 1 else NAMES.index("replay"))

@@ -39,12 +39,13 @@ def log() -> Log:
 
 def test_each_accepted_clip_is_one_of_four(log: Log) -> None:
     counted = tally(log)
-    assert (counted.accepted, counted.predicted, counted.dead, counted.waiting, counted.lost) == (5, 2, 1, ("waiting",), ("lost",))
+    assert (counted.accepted, counted.predicted, counted.dead, counted.waiting) == (5, 2, 1, ("waiting",))
+    assert counted.lost == {"lost": ["clips:0:3"]}
 
 
 def test_a_clip_sent_again_behind_the_workers_place_waits(log: Log) -> None:
     log.accepted["lost"].append("recordings:3:7")
-    assert tally(log).lost == ()
+    assert tally(log).lost == {}
 
 
 def test_an_answer_to_a_clip_that_nobody_sent_is_not_counted(log: Log) -> None:
@@ -170,3 +171,38 @@ def test_clips_that_their_tours_have_not_taken_in_wait_and_are_not_lost(
 
     monkeypatch.setattr(module, "miscounts", behind)
     assert audited() == (0, {"waiting": 1, "accepted": 3, "predicted": 1, "dead": 1, "lost": 0, "twice": 0})
+
+
+@pytest.fixture
+def lost(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[str]]]:
+    """An audit that finds `lost` lost, and what it was asked to send again; the log still has it."""
+    asked: list[dict[str, list[str]]] = []
+    monkeypatch.setattr(module, "get_settings", lambda: Settings(data_dir=tmp_path))
+    monkeypatch.setattr(module, "recount", lambda settings, wait_s: (tally(log), [], []))
+
+    def send(settings: Settings, lost: dict[str, list[str]]) -> int:
+        asked.append(lost)
+        return len(lost)
+
+    monkeypatch.setattr(module, "send_lost", send)
+    return asked
+
+
+def test_lost_clips_are_sent_again_only_when_asked(lost: list[dict[str, list[str]]]) -> None:
+    """By their places, and with a word on how many and what then; the clips are lost until they are answered."""
+    assert CliRunner().invoke(module.audit, []).exit_code == 1
+    assert lost == []
+    done = CliRunner().invoke(module.audit, ["--send-again"])
+    assert lost == [{"lost": ["clips:0:3"]}]
+    assert "1 lost clip was sent again; `soundscape audit` counts them answered once nothing waits any more." in done.stdout
+    assert "could not be" not in done.stdout
+    assert done.exit_code == 1
+    assert json.loads(CliRunner().invoke(module.audit, ["--send-again", "--json"]).stdout)["sent_again"] == 1
+    assert "sent_again" not in json.loads(CliRunner().invoke(module.audit, ["--json"]).stdout)
+
+
+def test_what_the_log_has_no_longer_is_said(lost: list[dict[str, list[str]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "send_lost", lambda settings, lost: 0)
+    said = CliRunner().invoke(module.audit, ["--send-again"]).stdout
+    assert "0 lost clips were sent again" in said
+    assert "1 could not be: the log has them no longer." in said

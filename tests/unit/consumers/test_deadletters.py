@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from consumers import deadletters
+from consumers import again, deadletters
 from soundscape.errors import Invalid, Reason
 from soundscape.settings import Settings
 from soundscape.wire import Message
@@ -41,9 +41,9 @@ class Logs:
 def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
     made = Logs()
     monkeypatch.setattr(deadletters, "read_all", made.read_all)
-    monkeypatch.setattr(deadletters, "publish", made.publish)
+    monkeypatch.setattr(again, "publish", made.publish)
     monkeypatch.setattr(deadletters, "new_consumer", lambda settings: _Closed())
-    monkeypatch.setattr(deadletters, "new_producer", lambda settings: _Closed())
+    monkeypatch.setattr(again, "new_producer", lambda settings: _Closed())
     return made
 
 

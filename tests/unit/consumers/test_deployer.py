@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from consumers import deployer as module
 from consumers.deployer import Deployer
+from consumers.earning import Earning
 from consumers.model_server import ModelServer, build, configuration
 from soundscape import probe
 from soundscape.errors import Invalid, Reason, Unavailable
@@ -270,8 +272,7 @@ def test_a_release_that_was_changed_after_its_deployment_is_not_served(world: Wo
     """Its digest differs: the model that is loaded stays unnamed and goes."""
     world.deploy("one")
     world.deployer._releases.clear()
-    path = world.settings.releases / "one" / "release.json"
-    path.write_text(path.read_text().replace('"threshold": 0.5', '"threshold": 0.6'))
+    _retouch(world.settings.releases / "one" / "release.json")
     world.deployer.reconcile()
     assert world.server.there == set()
 
@@ -299,6 +300,42 @@ def test_a_release_with_a_prior_that_does_not_fit_is_refused(world: World) -> No
     with pytest.raises(Invalid, match=r"its prior is float32 \(48, 2\)"):
         world.deploy("one")
     assert not world.story and not world.said
+
+
+# Promotion
+
+
+def _retouch(path: Path) -> None:
+    path.write_text(path.read_text().replace('"threshold": 0.5', '"threshold": 0.6'))
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda folder: (folder / "model.onnx").write_bytes(b"another"), "model.onnx is not the file that was released"),
+        (lambda folder: (folder / "model.onnx").unlink(), "model.onnx is missing from the release"),
+        (lambda folder: _retouch(folder / "release.json"), "its digest differs"),
+        (lambda folder: shutil.rmtree(folder), "There is no release at"),
+    ],
+    ids=["another model", "no model", "another threshold", "no folder"],
+)
+def test_a_candidate_whose_files_no_longer_fit_is_not_promoted(world: World, harm: Callable[[Path], Any], reason: str) -> None:
+    """Not by force either; who answered before answers on, and nothing is said on the log. Whole again, it is promoted."""
+    earning = Earning(world.settings, world.deployer)
+    world.deploy("one")
+    offered = earning.offer("s", "two", actor="me", seen=None, force=True, accept_noncommercial=False)
+    folder, kept = world.settings.releases / "two", world.settings.root / "kept"
+    shutil.copytree(folder, kept)
+    harm(folder)
+    said = len(world.said)
+    for force in (False, True):
+        with pytest.raises(Invalid, match=reason) as refused:
+            earning.promote("s", actor="me", seen=None, force=force)
+        assert refused.value.reason == Reason.RELEASE_INVALID
+    assert world.deployer.states() == {"s": offered} and len(world.said) == said
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(kept, folder)
+    assert earning.promote("s", actor="me", seen=None, force=True).champion.name == "two"
 
 
 # The model repository

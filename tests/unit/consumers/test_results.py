@@ -63,6 +63,14 @@ def test_a_later_answer_replaces_the_file(writer: Any, settings: Settings, ledge
     assert ledger.positions() == {"predictions:0": 2}
 
 
+def test_the_same_clip_in_two_files_has_an_answer_beside_each(writer: Any, settings: Settings, ledger: Ledger) -> None:
+    """The same bytes of one recorder, under two names."""
+    files = Files(settings, ledger)
+    for name in ("REC_a.ogg", "REC_b.ogg"):
+        files.write("predictions:0", [writer.answer("one", file_name=name)])
+    assert _names(settings) == {"REC_a.csv", "REC_b.csv"}
+
+
 def test_clips_that_were_no_files_leave_none(writer: Any, settings: Settings, ledger: Ledger) -> None:
     settings.online_output.mkdir(parents=True)
     Files(settings, ledger).write("predictions:0", [writer.answer("one")])

@@ -1,20 +1,29 @@
-"""What a benchmark reads and sends: records that do not decode are passed over, and a failed sender is not a failed reader."""
+"""What a benchmark reads, sends and ends with: the names of its numbers are fixed, and a failed sender is not a failed reader."""
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 from uuid import UUID
 
 import pytest
+from click.testing import CliRunner
 
 import monitoring.answers
+import monitoring.bare
+import monitoring.load
+import monitoring.sound
 from monitoring import bench
+from monitoring.load import Sent
 from soundscape.errors import Unavailable
-from soundscape.events import ClipAnalysed, Place, Stages
+from soundscape.events import ClipAnalysed, Place, Stages, Window
 from soundscape.settings import get_settings
 from soundscape.wire import Message, encode
 
@@ -68,3 +77,116 @@ def test_what_stopped_the_sender_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(bench, "publish_minutes", publish)
     with pytest.raises(Unavailable, match="The broker did not answer"):
         bench.publish_and_read(get_settings(), 1, MagicMock())
+
+
+class Bare:
+    """The bare loop: 40 windows a second, 25 ms a clip."""
+
+    def __init__(self, *_: object) -> None:
+        self.processes = 1
+
+    def windows_per_s(self, minutes: list[bytes]) -> float:
+        """Of so many minutes."""
+        return 40.0
+
+    def clip_ms(self, clips: list[bytes], rounds: int) -> float:
+        """Of one clip."""
+        return 25.0
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Answers:
+    """Each clip that is waited for has two windows and is answered 2 s after it is asked for, by the clock of the test; CLIP is there."""
+
+    def __init__(self, *_: object) -> None:
+        self.found: dict[str, tuple[ClipAnalysed, float]] = {CLIP: (answer(), 1.0)}
+
+    def read(self, timeout_ms: int = 100) -> None:
+        """Nothing comes by itself."""
+
+    def wait(self, wanted: set[str], limit_s: float) -> None:
+        """They come."""
+        windows = tuple(Window(start_s=5.0 * n, end_s=5.0 * n + 5, scores=(0.5,)) for n in range(2))
+        self.found |= {one: (answer().model_copy(update={"windows": windows}), 102.0) for one in wanted}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Users:
+    """Three clips: one of 30 ms that is answered, one of 50 ms whose answer was not read, and one that failed."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    async def run(self, seconds: float, rate: float | None) -> list[Sent]:
+        """Send for that long."""
+        return [Sent(CLIP, 30.0, None), Sent("other", 50.0, None), Sent(None, 9.0, "503 backlog")]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack that answers at once; nothing is measured."""
+
+    @contextmanager
+    def prepared(*_: object) -> Iterator[str]:
+        yield "se_key"
+
+    fakes: dict[str, Any] = {
+        "prepared": prepared, "bare_model": lambda *_: Path("model.onnx"), "publish_minutes": lambda *_: {"minute-1", "minute-2"},
+        "time": SimpleNamespace(time=lambda: 100.0),
+    }  # fmt: skip
+    for name, fake in fakes.items():
+        monkeypatch.setattr(bench, name, fake)
+    monkeypatch.setattr(monitoring.bare, "BareLoop", Bare)
+    monkeypatch.setattr(monitoring.answers, "Answers", Answers)
+    monkeypatch.setattr(monitoring.load, "Users", Users)
+    monkeypatch.setattr(monitoring.sound, "forest", lambda seconds, seed: b"OggS")
+
+
+def said(*arguments: str) -> dict[str, Any]:
+    """What a benchmark ends with."""
+    done = CliRunner().invoke(bench.bench, [*arguments, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+STAGES = dict.fromkeys(("received", "decoded", "features", "inferred", "predicted"), 100.0)
+LATENCY = {
+    "users": 8, "rate": 1.0, "backlog": 0, "clips": 3, "errors": 1, "median_ms": 40.0, "p95_ms": 50.0, "bare_ms": 25.0, "stages": STAGES,
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("world")
+def test_the_latency_ends_with_these_names_and_no_others() -> None:
+    """With what they say of three clips; a closed loop has no rate."""
+    assert said("latency", "--users", "8", "--rate", "1") == LATENCY
+    assert said("latency") == LATENCY | {"users": 1, "rate": None}
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_worked_off_beside_the_users_has_one_name_more() -> None:
+    assert said("latency", "--users", "8", "--rate", "1", "--backlog", "--minutes", "2") == LATENCY | {
+        "backlog": 2, "backlog_windows_per_s": 2.0,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("world")
+def test_without_an_answer_or_a_bare_loop_the_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(*_: object) -> list[Sent]:
+        return [Sent(None, 9.0, "503 backlog")]
+
+    monkeypatch.setattr(Users, "run", run)
+    monkeypatch.setattr(bench, "bare_model", lambda *_: None)
+    nothing: dict[str, Any] = {"clips": 1, "errors": 1, "median_ms": None, "p95_ms": None, "bare_ms": None, "stages": {}}
+    assert said("latency", "--users", "8", "--rate", "1") == LATENCY | nothing
+
+
+@pytest.mark.usefixtures("world")
+def test_the_stream_ends_with_these_names_and_no_others() -> None:
+    """Two minutes of two windows each, done in 2 s, beside 40 a second."""
+    assert said("stream", "--minutes", "8") == {
+        "windows": 4, "windows_per_s": 2.0, "bare_windows_per_s": 40.0, "ratio": 0.05, "stages": STAGES,
+    }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +19,8 @@ from producers import watcher as module
 from producers.arrival import SETTLE_S, Arrivals, Arrived, ends, look_of
 from producers.ledger import Ledger
 from producers.watcher import Watcher, event_of, recorded_at, stream_of
-from soundscape.audio import MAX_BYTES, MAX_MESSAGE_BYTES, encode_ogg, sha256
-from soundscape.errors import Invalid, Unavailable
+from soundscape.audio import MAX_BYTES, MAX_MESSAGE_BYTES, decode, encode_ogg, sha256
+from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import MinuteRecorded, clip_id
 from soundscape.settings import Settings
 from soundscape.topics import RECORDINGS, Topic
@@ -176,6 +177,47 @@ def test_what_stays_as_it_is_goes_to_its_refusal(folder: Folder, body: bytes) ->
     assert folder.look() == []
     assert folder.look(SETTLE_S) == [NAME]
     assert folder.sent[0].audio == body
+
+
+class _Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "objects", "pickle"])
+def test_an_npy_or_a_pickle_under_an_oggs_name_is_sent_as_sound_and_ends_as_no_sound(folder: Folder, kind: str, tmp_path: Path) -> None:
+    """Log-mels come over HTTP alone: a file is never read as an array, and nothing in it is ever run."""
+    trap, body = tmp_path / "it-was-run", io.BytesIO()
+    if kind == "pickle":
+        body.write(pickle.dumps(_Trap(trap)))
+    else:
+        np.save(body, np.array([_Trap(trap)], object) if kind == "objects" else np.ones((1, 128, 320), np.float16))
+    (folder.input / NAME).write_bytes(body.getvalue())
+    folder.look()
+    assert folder.look(SETTLE_S) == [NAME]
+    (event,) = folder.sent
+    assert (event.content_type, event.feature_fingerprint, event.audio) == ("audio/ogg", None, body.getvalue())
+    with pytest.raises(Invalid) as refused:
+        decode(event.audio)
+    assert refused.value.reason == Reason.NOT_AUDIO
+    assert not trap.exists()
+
+
+def test_the_same_bytes_in_two_files_are_both_sent_and_one_clip_of_one_recorder_and_time(folder: Folder, ogg: bytes) -> None:
+    """Each keeps its own name, by which its answer is written; another recorder, or another time, makes another clip."""
+    names = ["H02_a.ogg", "H02_b.ogg", "H03_a.ogg", "H02_20230420_112000.ogg"]
+    for name in names:
+        (folder.input / name).write_bytes(ogg)
+        assert folder.look() == [name]
+    assert folder.look(SETTLE_S) == []
+    clips = {event.file_name: event.clip_id for event in folder.sent}
+    assert clips["H02_a.ogg"] == clips["H02_b.ogg"]
+    assert len(set(clips.values())) == 3
 
 
 def test_a_file_beyond_the_message_is_encoded_again(folder: Folder) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from soundscape import mp3
 from soundscape.audio import (
     MAX_BYTES,
     MAX_MESSAGE_BYTES,
@@ -167,6 +168,57 @@ def test_an_mp3_that_does_not_count_its_frames_is_taken_as_it_is(count: str) -> 
         assert file.frames > 5.1 * SAMPLE_RATE
     assert decode(bytes(body) + bytes(1000)).size == pytest.approx(5 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
     assert decode(bytes(body[: len(body) // 2])).size == pytest.approx(2.5 * SAMPLE_RATE, abs=0.1 * SAMPLE_RATE)
+
+
+def uncounted(wave: Float32, rate: int) -> bytes:
+    """An MP3 of variable bitrate that does not count its frames: the head that would is an empty frame."""
+    out = io.BytesIO()
+    with soundfile.SoundFile(out, "w", rate, wave.shape[1], format="MP3", bitrate_mode="VARIABLE", compression_level=0.5) as file:
+        file.write(wave)
+    body = out.getvalue()
+    assert body.count(b"Xing") == 1
+    return body.replace(b"Xing", bytes(4))
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0" + bytes((0, 0, 3, 1)) + bytes(3 * 128 + 1)], ids=["bare", "tagged"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate", [8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000])
+def test_an_mp3_of_variable_bitrate_is_decoded_whole_without_a_count(rate: int, channels: int, tag: bytes) -> None:
+    """libsndfile alone ends where the first frame's bitrate would have it end: here, before or soon after the noise begins."""
+    noise = np.random.default_rng(7).normal(0, 0.1, (10 * rate, channels)).astype(np.float32)
+    noise[: 5 * rate] = 0
+    body = uncounted(noise, rate)
+    with soundfile.SoundFile(io.BytesIO(body)) as file:
+        assert file.read(dtype="float32").shape[0] < 8 * rate
+    wave, found = read(tag + body + b"TAG" + bytes(125))
+    assert found == rate
+    assert wave.size == pytest.approx(10 * rate, abs=0.2 * rate)  # the encoder pads some frames
+    assert np.abs(wave[: int(4.9 * rate)]).max() < 1e-3
+    for second in range(5, 10):
+        heard = wave[second * rate + rate // 5 : (second + 1) * rate]
+        assert heard.std() == pytest.approx(0.1 / channels**0.5, rel=0.25)
+
+
+def test_an_mp3_that_is_too_long_is_refused_without_a_count() -> None:
+    """By its samples, and not by an estimate."""
+    assert refused(uncounted(np.zeros((int(MAX_SECONDS + 2) * 8000, 1), np.float32), 8000)) is Reason.TOO_LONG
+
+
+def test_the_head_that_is_added_changes_no_sample() -> None:
+    """Of a constant bitrate, which libsndfile reads whole by itself; without the 529 of its decoder's delay, as where there is a count."""
+    out = io.BytesIO()
+    with soundfile.SoundFile(out, "w", 44_100, 1, format="MP3", bitrate_mode="CONSTANT", compression_level=0.5) as file:
+        file.write(tone(3.0, 44_100))
+    body = out.getvalue().replace(b"Info", bytes(4))
+    with soundfile.SoundFile(io.BytesIO(body)) as file:
+        np.testing.assert_array_equal(read(body)[0], file.read(dtype="float32")[529:])
+
+
+@pytest.mark.parametrize("head", ["ff", "fffb", "fffbf0c4", "fffb00c4", "fffb9cc4", "ffeb90c4", "fff590c4"])
+def test_a_first_frame_that_cannot_be_counted_is_left_as_it_is(head: str) -> None:
+    """Cut short, a free or forbidden bitrate, a rate or version that is none, another layer."""
+    body = bytes.fromhex(head)
+    assert mp3.with_count(body, 1) == body
 
 
 def test_a_tag_that_says_too_much_is_no_crash() -> None:

@@ -31,6 +31,7 @@ from soundscape.sampling import (
     unit,
     wanted,
 )  # fmt: skip
+from soundscape.settings import Settings
 from soundscape.testing import tone_release
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -75,6 +76,25 @@ def test_the_random_share_of_ten_thousand_clips_and_the_same_on_a_second_pass() 
     assert chosen == {one for one in reversed(IDS) if unit(str(one)) < 0.05}
     assert chosen < {one for one in IDS if unit(one) < 0.06}
     assert {UUID(str(one)) for one in chosen} == chosen
+
+
+def test_the_decision_on_ten_thousand_answers_is_the_share_and_the_same_on_replay() -> None:
+    """What the sampler asks: the random reason, of clips that give no other, with its window; whatever the answer says beside the id."""
+    of = answer([0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    rate = Settings.model_fields["sample_rate"].default
+
+    def decided(ids: list[UUID], rate: float, **changes: Any) -> dict[UUID, Wanted]:
+        found = ((one, wanted(of.model_copy(update={"clip_id": one, **changes}), rate, MEASURE, lambda label: False)) for one in ids)
+        return {one: wants[0] for one, wants in found if wants}
+
+    first = decided(IDS, rate)
+    assert rate == 0.05 and {one.reason for one in first.values()} == {"random"}
+    low, high = binom.interval(0.999, len(IDS), rate)
+    assert low <= len(first) <= high
+    later = {"release": "r2", "stream": "another", "generation": 9, "place": Place(topic="clips", partition=7, offset=99)}
+    assert decided(IDS[::-1], rate, **later) == first
+    assert decided(IDS, rate + 0.01).items() > first.items()
+    assert decided(IDS, 0.0) == {} and len(decided(IDS, 1.0)) == len(IDS)
 
 
 def test_every_window_of_a_recording_is_drawn_as_often_as_another() -> None:

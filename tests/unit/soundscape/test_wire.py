@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipDied, ClipRecorded, Place, ReleaseRef, SiteDeployed
 from soundscape.topics import DEAD_LETTER_ROOM_BYTES, MAX_MESSAGE_BYTES
-from soundscape.wire import DROPPED, REPLAY_OF, Headers, dead_letter, decode, encode, identity, revived, texts
+from soundscape.wire import (
+    DROPPED,
+    REPLAY_OF,
+    REPLAYS,
+    Headers,
+    Message,
+    dead_letter,
+    decode,
+    encode,
+    identity,
+    replayed,
+    replays,
+    revived,
+    texts,
+)
 
 AT = datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
 CLIP = ClipRecorded(
@@ -129,6 +143,20 @@ def test_a_record_that_names_no_clip_stays_the_same_one_however_often_it_is_sent
         assert identity(texts(again.headers), place) == str(PLACE)
         letter = dead_letter(place, again.key, again.headers, again.value, Invalid(Reason.UNKNOWN_EVENT, "no."))
         assert letter.key == str(PLACE).encode() and again.headers.count((REPLAY_OF, str(PLACE).encode())) == 1
+
+
+def test_a_record_says_how_often_it_was_sent_again_by_itself() -> None:
+    """Through each of its deaths; what is no number there is none."""
+    message = encode(CLIP)
+    for times in range(1, 4):
+        letter = dead_letter(PLACE, message.key, message.headers, message.value, Invalid(Reason.MODEL_UNAVAILABLE, "sick."))
+        message = replayed(revived(letter.headers, letter.value))
+        assert replays(message.headers) == times
+        assert decode(ClipRecorded, message.headers, message.value) == CLIP
+    assert [name for name, _ in message.headers].count(REPLAYS) == 1
+    for said in (b"", b"-1", b"three", b"9" * 5000):
+        assert replays([(REPLAYS, said)]) == 0
+    assert replays(replayed(Message(b"", b"", [(REPLAYS, b"999")])).headers) == 999
 
 
 def test_a_clip_is_sent_again_as_it_was() -> None:

@@ -19,10 +19,10 @@ from soundscape.metrics import CANARY_FAILED
 from soundscape.release import LoadedRelease
 from soundscape.testing import ogg
 from soundscape.testing_log import clip
-from soundscape.wire import Message, decode, encode, revived
+from soundscape.wire import Message, dead_letter, decode, encode, replayed, revived
 from stream_processors import analyse, safe, sick
 from stream_processors.analyse import Analyser
-from stream_processors.safe import POISON_FAILURES, Processor
+from stream_processors.safe import POISON_FAILURES, REPLAYS, Processor
 from stream_processors.sites import Serving, Sites
 from stream_processors.triton import ModelFailed, Triton
 
@@ -296,6 +296,50 @@ async def test_a_model_that_hangs_holds_up_nobody_for_longer_than_the_first(rele
     await _until(lambda: not lane.processor._sick._given_up)
     await lane.safe(record(stream="healed"))
     assert [answer.stream for answer in lane.answers] == ["healed"]
+
+
+def came_back(letter: Message, times: int = 1) -> Message:
+    """The record of a dead letter, sent again by itself."""
+    message = revived(letter.headers, letter.value)
+    for _ in range(times):
+        message = replayed(message)
+    return message
+
+
+async def test_a_clip_that_hangs_its_model_is_not_sent_again_for_ever(release_of: Make) -> None:
+    """Each time the model heals and the clip hangs it: after three automatic replays the dead letter stays, and says why."""
+    sent, reasons = record(), []
+    for _ in range(1 + REPLAYS):
+        lane = Lane(release_of(), sick_limit_s=0.0)
+        name = lane.sites.loaded.release.members[0].triton_name
+        lane.triton.script, lane.triton.sick = [ModelFailed(name, "Deadline Exceeded")], [True]
+        await lane.safe(sent)
+        (died,) = lane.deaths
+        reasons.append(died.reason)
+        sent = came_back(lane.published[0][1])
+    assert reasons == [*[Reason.MODEL_UNAVAILABLE] * REPLAYS, Reason.POISON]
+    assert f"Sent again {REPLAYS} times" in died.detail and name in died.detail and died.detail.endswith("not sent again by itself.")
+
+
+async def test_who_came_back_beside_it_is_not_blamed(release_of: Make) -> None:
+    """They are tried one at a time; the first is the cause, and the others are sent away unasked, to come back once more."""
+    lane = Lane(release_of(), sick_limit_s=0.0)
+    name = lane.sites.loaded.release.members[0].triton_name
+    lane.triton.script, lane.triton.sick = [ModelFailed(name, "Deadline Exceeded")], [True, True]
+    lane.triton.hangs = asyncio.Event()
+    clips = [record(stream=f"tour-{n}") for n in range(16)]
+    for _ in range(REPLAYS):
+        clips = [replayed(one) for one in clips]
+    await asyncio.wait_for(asyncio.gather(*map(lane.safe, clips)), 30.0)
+    assert sorted(died.reason for died in lane.deaths) == [*[Reason.MODEL_UNAVAILABLE] * 15, Reason.POISON]
+    assert len(lane.triton.asked) == 1
+
+
+async def test_a_clip_that_came_back_often_is_answered_like_any(lane: Lane) -> None:
+    sent = record()
+    letter = dead_letter(PLACE, sent.key, sent.headers, sent.value, Invalid(Reason.MODEL_UNAVAILABLE, "sick."))
+    await lane.safe(came_back(letter, 2 * REPLAYS))
+    assert len(lane.answers) == 1 and not lane.deaths
 
 
 async def test_a_model_that_no_release_names_any_more_is_watched_no_longer(release_of: Make) -> None:

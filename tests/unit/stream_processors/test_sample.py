@@ -8,17 +8,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import numpy as np
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
+from scipy.stats import binom
 
 from soundscape.audio import SAMPLE_RATE, decode, encode_ogg
 from soundscape.clip_reader import ClipReader
 from soundscape.denied import DenyList
 from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.event import NAMESPACE
 from soundscape.events import ClipAnalysed, ClipLabelled, ClipRecorded, ClipSampled, Event, FeedbackGiven, Place, Stages, Window
 from soundscape.isolation import ChildPool
 from soundscape.metrics import SAMPLE_LAG, SAMPLE_LAG_SHARE, SAMPLED, UNREADABLE, WITHHELD
@@ -151,6 +153,24 @@ async def test_a_random_clip_is_published_whole_and_once(tmp_path: Path) -> None
     assert desk.said[0].key.decode() == str(answer.clip_id)
     assert await desk.take(answer) == []
     assert SAMPLED.labels("random")._value.get() == counted + 1
+
+
+async def test_the_sampler_decides_on_ten_thousand_clips_by_its_rate_and_again_the_same(tmp_path: Path) -> None:
+    """Its own step from an answer to its reasons, at the rate that is the default; a process begun anew decides as the first."""
+    rate = Settings.model_fields["sample_rate"].default
+    of = Desk(tmp_path).answered(ogg(0.2), 0.0)
+    answers = [of.model_copy(update={"clip_id": uuid5(NAMESPACE, f"clip {n}")}) for n in range(10_000)]
+
+    async def decided(answers: list[ClipAnalysed]) -> dict[UUID, list[Wanted]]:
+        chooser = Desk(tmp_path, sample_rate=rate).chooser
+        found = [await chooser.reasons(of.place, one) for one in answers]
+        return {one.answer.clip_id: one.wants for one in found if one}
+
+    first = await decided(answers)
+    assert {want.reason for wants in first.values() for want in wants} == {"random"}
+    low, high = binom.interval(0.999, len(answers), 0.05)
+    assert low <= len(first) <= high
+    assert await decided(answers[::-1]) == first
 
 
 async def test_the_rate_is_the_probability_and_says_which(tmp_path: Path) -> None:
