@@ -13,6 +13,7 @@ from kafka import TopicPartition
 from soundscape.errors import Invalid, Unavailable
 from soundscape.events import Event
 from soundscape.kafka import broker_errors, new_consumer
+from soundscape.logs import passed_over
 from soundscape.metrics import CONSUMER_LAG, UNREADABLE
 from soundscape.settings import Settings
 from soundscape.topics import Topic
@@ -134,6 +135,6 @@ def read(process: str, kind: type[E], record: Any) -> E | None:
     try:
         return decode(kind, record.headers, record.value)
     except Invalid as error:
-        log.warning("Skipping %s:%d:%d: %s", record.topic, record.partition, record.offset, error)
+        passed_over(log, record, error)
         UNREADABLE.labels(process, record.topic).inc()
         return None

@@ -32,6 +32,8 @@ MAX_CHANNELS = 16
 """Most channels of a file; they are averaged."""
 MP3_RATE = 48_000
 """Greatest rate of an MP3 in Hz (ISO 11172-3)."""
+MAX_SAMPLES = int(MAX_SECONDS * 384_000)
+"""Most samples of a file over all its channels: three minutes of a bat detector at 384 kHz, and about 2 s of a decoder's time."""
 MAX_MESSAGE_BYTES = 1_900_000
 """Largest body on `clips` and `recordings`; beyond it the sound is encoded again."""
 TAIL_S = 0.25
@@ -98,10 +100,13 @@ def read(body: bytes) -> tuple[Float32, int]:
                 raise Invalid(Reason.NOT_AUDIO, what)
             if tells and file.frames > limit and file.frames < 2**62:  # a header that does not know says 2**63 - 1
                 raise Invalid(Reason.TOO_LONG, f"The clip lasts {file.frames / rate:.0f} s; send at most {MAX_SECONDS:.0f} s.")
+            if file.frames < 2**62 and tells:
+                _bound(file.frames * file.channels)
             blocks, total = [], 0
             while len(block := file.read(_BLOCK_S * rate, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(axis=1, dtype=np.float32))
                 total += len(block)
+                _bound(total * file.channels)
                 if total > limit:  # the header lied
                     raise Invalid(Reason.TOO_LONG, f"The clip lasts longer than {MAX_SECONDS:.0f} s; send at most that.")
             if kind == "audio/mpeg" and tells and total < file.frames - mp3.FRAME:
@@ -162,6 +167,13 @@ def window_starts(samples: int) -> list[float]:
 def sha256(body: bytes) -> str:
     """Hex SHA-256 of the bytes."""
     return hashlib.sha256(body).hexdigest()
+
+
+def _bound(samples: int) -> None:
+    """Raise Invalid (too-large) for more samples than a decoder may spend on one file: others wait behind it."""
+    if samples > MAX_SAMPLES:
+        cure = f"send at most {MAX_SAMPLES // 1_000_000} million: fewer channels, a lower rate, or less of it"
+        raise Invalid(Reason.TOO_LARGE, f"The file holds {samples // 1_000_000} million samples over all its channels; {cure}.")
 
 
 def _is_chained(body: bytes) -> bool:

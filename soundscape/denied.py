@@ -7,6 +7,7 @@ import logging
 from soundscape.errors import Invalid
 from soundscape.events import ClipLabelled
 from soundscape.kafka import new_consumer, read_all
+from soundscape.logs import passed_over
 from soundscape.metrics import UNREADABLE
 from soundscape.settings import Settings
 from soundscape.topics import LABELS
@@ -57,7 +58,7 @@ def read_denied(settings: Settings, process: str = "command") -> DenyList:
                 denied.apply(decode(ClipLabelled, record.headers, record.value))
             except Invalid as error:
                 UNREADABLE.labels(process, LABELS.name).inc()
-                log.error("%s:%d:%d passed over: %s", record.topic, record.partition, record.offset, error)
+                passed_over(log, record, error)
     finally:
         consumer.close()
     return denied

@@ -7,6 +7,7 @@ import logging
 from soundscape.errors import Invalid
 from soundscape.events import SiteDeployed
 from soundscape.kafka import new_consumer, read_all
+from soundscape.logs import passed_over
 from soundscape.metrics import UNREADABLE
 from soundscape.settings import Settings
 from soundscape.topics import DEPLOYMENTS
@@ -30,7 +31,7 @@ def read_states(settings: Settings, process: str = "command") -> dict[str, SiteD
                 state = decode(SiteDeployed, record.headers, record.value)
             except Invalid as error:
                 UNREADABLE.labels(process, DEPLOYMENTS.name).inc()
-                log.error("deployments offset %d passed over: %s", record.offset, error)
+                passed_over(log, record, error)
                 continue
             states[state.site] = state
     finally:

@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from functools import partial
 from threading import Thread
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -28,6 +28,8 @@ MEMORY_BYTES = 3 * 1024**3
 
 TICK_S = 1.0
 """Seconds between two looks whether the child that works on a task is still there."""
+DEATHS = 3
+"""Children that may die of a task before it is blamed."""
 STARTS = 3
 """Children that may die idle, one after the other, before their task is blamed."""
 
@@ -93,6 +95,29 @@ class ChildPool:
         pool.stop()
         Thread(target=pool.join, name="end of a decoder", daemon=True).start()  # it waits for threads that tick
         return self._new()
+
+
+class Runs(Protocol):
+    """What runs work in a child: a ChildPool."""
+
+    async def run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        """The work's result."""
+
+
+async def surely(pool: Runs, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The work's result from a child; one that dies is followed by another, DEATHS in all. Raises as `ChildPool.run`.
+
+    It may have been killed for another's sake, or held up on a busy machine; one that dies so often died of its work.
+    """
+    for attempt in range(DEATHS):
+        try:
+            result: T = await pool.run(work, *args, **kwargs)
+        except Invalid as error:
+            if error.reason != Reason.DECODER_DIED or attempt == DEATHS - 1:
+                raise
+        else:
+            return result
+    raise AssertionError("unreachable")
 
 
 async def _result(pool: ProcessPool, work: Callable[[], T]) -> T:

@@ -14,7 +14,7 @@ from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
 from soundscape.events import clip_id as identity
 from soundscape.fuse import detect, fuse, listing
-from soundscape.isolation import ChildPool
+from soundscape.isolation import ChildPool, surely
 from soundscape.metrics import DETECTIONS, MEMBERS_LEFT_OUT, STAGE_SECONDS, WINDOWS
 from soundscape.release import LoadedRelease, Member
 from stream_processors.extract import Extracted, from_log_mels, from_sound
@@ -25,8 +25,6 @@ Float32 = npt.NDArray[np.float32]
 
 LATE_S = 2.0
 """Live: a member this late is left out, if another has answered."""
-DECODE_TRIES = 3
-"""A child that died in a clip's hands may have been killed for another's sake; one that dies three times died of the clip."""
 PRIORITY = {"live": 1, "bulk": 2, "shadow": 2}
 """Triton's priority of each lane."""
 WINDOWS_AT_ONCE = {"live": 16, "bulk": 4, "shadow": 1}
@@ -44,15 +42,9 @@ class Analyser:
         if str(clip.clip_id) != identity(clip.site, clip.stream, clip.recorded_at, clip.sha256):
             raise Invalid(Reason.WRONG_IDENTITY, "The clip's id does not follow from its site, stream, time and SHA-256.")
         specs = tuple(loaded.release.features[member.feature_fingerprint] for member in loaded.release.members)
-        for attempt in range(DECODE_TRIES):
-            try:
-                if clip.content_type == "application/x-npy":
-                    return await self._children.run(from_log_mels, clip.audio, clip.feature_fingerprint or "none", specs)
-                return await self._children.run(from_sound, clip.audio, tuple(dict.fromkeys(specs)))
-            except Invalid as error:
-                if error.reason != Reason.DECODER_DIED or attempt == DECODE_TRIES - 1:
-                    raise
-        raise AssertionError("unreachable")
+        if clip.content_type == "application/x-npy":
+            return await surely(self._children, from_log_mels, clip.audio, clip.feature_fingerprint or "none", specs)
+        return await surely(self._children, from_sound, clip.audio, tuple(dict.fromkeys(specs)))
 
     async def infer(self, loaded: LoadedRelease, found: Extracted) -> tuple[dict[str, Float32], tuple[LeftOut, ...]]:
         """All members at once: float32 (windows, outputs) by member, and who was left out and why.

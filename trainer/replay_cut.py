@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from soundscape.audio import MIN_SECONDS, SAMPLE_RATE, TAIL_S, decode, encode_ogg
-from soundscape.errors import Invalid, Reason
-from soundscape.isolation import ChildPool
+from soundscape.errors import Invalid
+from soundscape.isolation import ChildPool, surely
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,8 +17,6 @@ LONGEST_S = 60.0
 """Of a longer stretch its first minute is kept, as of every clip that is learnt from."""
 KEPT = 0.0
 """Compression: as little as OGG Vorbis allows is lost, since the sound was compressed once already."""
-DECODE_TRIES = 3
-"""As often as a worker tries: a child may have been killed, or held up, for another's sake; what dies three times died of the clip."""
 
 
 class Cut(NamedTuple):
@@ -49,13 +47,10 @@ def cut(body: bytes, stretches: list[tuple[float, float | None]]) -> list[Cut | 
 
 async def in_child(pool: ChildPool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Invalid:
     """The work's result from a child process, or why the clip gives none."""
-    for attempt in range(DECODE_TRIES):
-        try:
-            return await pool.run(work, *args, **kwargs)
-        except Invalid as error:
-            if error.reason != Reason.DECODER_DIED or attempt == DECODE_TRIES - 1:
-                return error
-    raise AssertionError("unreachable")
+    try:
+        return await surely(pool, work, *args, **kwargs)
+    except Invalid as error:
+        return error
 
 
 def _is_mono_ogg(body: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from producers.gateway import ogg
 from producers.gateway.schemas import Told
@@ -12,6 +12,7 @@ from soundscape.audio import MAX_MESSAGE_BYTES, MAX_SECONDS, WINDOW_S
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipRecorded, MinuteRecorded
 from soundscape.features import FeatureSpec
+from soundscape.isolation import Runs, surely
 from soundscape.log_mels import read_log_mels
 
 LIVE_S = 15.0
@@ -19,13 +20,6 @@ LIVE_S = 15.0
 SLACK = 1.002
 """What a file may last beyond MAX_SECONDS, as soundscape.audio allows."""
 NPY: Literal["application/x-npy"] = "application/x-npy"
-
-
-class Children(Protocol):
-    """Where strangers' files are decoded."""
-
-    async def run(self, work: Any, *args: Any) -> Any:
-        """The work's result."""
 
 
 class Prepared(NamedTuple):
@@ -39,7 +33,7 @@ class Prepared(NamedTuple):
     feature_fingerprint: str | None = None
 
 
-async def prepare_sound(body: bytes, children: Children) -> Prepared:
+async def prepare_sound(body: bytes, children: Runs) -> Prepared:
     """Sound: an OGG that fits a message passes as it is, everything else becomes one, in a child process.
 
     Raises Invalid: empty, not-audio, too-long, and as `soundscape.audio.to_ogg`.
@@ -50,7 +44,7 @@ async def prepare_sound(body: bytes, children: Children) -> Prepared:
         if seconds is not None and seconds > MAX_SECONDS * SLACK:
             raise Invalid(Reason.TOO_LONG, f"The clip lasts {seconds:.0f} s; send at most {MAX_SECONDS:.0f} s.")
         return Prepared(body, "audio/ogg", seconds)
-    encoded, rate, seconds = await children.run(audio.to_ogg, body)
+    encoded, rate, seconds = await surely(children, audio.to_ogg, body)
     return Prepared(encoded, "audio/ogg", seconds, kind, rate)
 
 

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from producers.gateway.answers import Answers, Known
 from producers.gateway.body import Room
-from producers.gateway.intake import Children
 from producers.gateway.shelf import Locks, Reads
 from producers.gateway.sites import Sites
 from producers.gateway.standing import Feedback, Labels, Shadows
 from producers.gateway.touring import Tours
 from soundscape.events import Place
+from soundscape.isolation import Runs
 from soundscape.keys import KeyRing
 from soundscape.wire import Message
 
@@ -64,7 +64,7 @@ class Services:
     lookup: Finds
     publisher: Publishes
     guard: Guards
-    children: Children
+    children: Runs
     reports: Reports
     log: Reads
     feedback: Feedback = field(default_factory=Feedback)

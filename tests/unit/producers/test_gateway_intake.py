@@ -133,3 +133,27 @@ def test_log_mels_that_do_not_hold_are_refused(body: bytes, fingerprint: str | N
     with pytest.raises(Invalid) as refused:
         prepare_log_mels(body, fingerprint, SPECS)
     assert refused.value.reason == reason
+
+
+class Mortal(Here):
+    """Children of whom so many die before one lives."""
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__()
+        self._deaths = deaths
+
+    async def run(self, work: Any, *args: Any) -> Any:
+        self._deaths -= 1
+        if self._deaths >= 0:
+            raise Invalid(Reason.DECODER_DIED, "The file killed the process that decoded it.")
+        return await super().run(work, *args)
+
+
+async def test_a_decoder_killed_for_anothers_sake_refuses_no_file() -> None:
+    """A client that is told 422 drops its clip for ever; three deaths are the file's own."""
+    body = io.BytesIO()
+    soundfile.write(body, noise(1.0), SAMPLE_RATE, format="WAV")
+    assert (await prepare_sound(body.getvalue(), Mortal(2))).original_type == "audio/wav"
+    with pytest.raises(Invalid) as refused:
+        await prepare_sound(body.getvalue(), Mortal(3))
+    assert refused.value.reason is Reason.DECODER_DIED

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundscape import mp3
+from soundscape import audio, mp3
 from soundscape.audio import (
     MAX_BYTES,
     MAX_MESSAGE_BYTES,
@@ -320,3 +320,13 @@ def test_recordings_one_after_the_other_in_one_ogg_are_refused() -> None:
     with pytest.raises(Invalid, match="one after the other") as refused:
         decode(first + second)
     assert refused.value.reason == Reason.NOT_AUDIO
+
+
+def test_more_samples_than_a_decoder_may_spend_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a megabyte of silence in 8 channels at 384 kHz held a decoder for 10 s, and a guide's clip behind it."""
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 8 * 384_000)
+    body = io.BytesIO()
+    soundfile.write(body, np.zeros((384_000 + 1, 8), np.float32), 384_000, format="FLAC", subtype="PCM_16")
+    with pytest.raises(Invalid, match="fewer channels") as error:
+        decode(body.getvalue())
+    assert error.value.reason is Reason.TOO_LARGE

@@ -10,8 +10,9 @@ import pytest
 
 from soundscape.audio import SAMPLE_RATE, decode, encode_ogg
 from soundscape.errors import Invalid, Reason
+from soundscape.isolation import DEATHS
 from soundscape.testing import ogg, tone
-from trainer.replay_cut import DECODE_TRIES, cut, in_child
+from trainer.replay_cut import cut, in_child
 
 
 def _hertz(body: bytes) -> float:
@@ -58,7 +59,7 @@ class Pool:
         return work(*args)
 
 
-@pytest.mark.parametrize(("deaths", "told"), [(0, True), (DECODE_TRIES - 1, True), (DECODE_TRIES, False)])
+@pytest.mark.parametrize(("deaths", "told"), [(0, True), (DEATHS - 1, True), (DEATHS, False)])
 async def test_a_child_that_was_held_up_costs_no_clip(deaths: int, told: bool) -> None:
     """Else the same range would not give the same dataset on a busy machine."""
     pool: Any = Pool(deaths)
