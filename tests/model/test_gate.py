@@ -177,8 +177,11 @@ def test_random_weights_are_refused_because_they_hear_nothing_and_one_retraining
         member = release.members[0].model_copy(update=update)
         write_release(folder, release.model_copy(update={"name": "random", "members": (member,)}))
 
-    code, said = asked(broken(settings, "random", forget))
-    assert code == 1 and "positive" in names_of(said)
+    code, said = asked(broken(settings, "random", forget), "--champion", GOOD)
+    assert code == 1 and names_of(said) == ["slices", "positive"]
+    worse, deaf = said["reasons"]
+    assert worse.startswith(f"slices: worse than {GOOD} on soundscapes by 0.")
+    assert deaf.startswith("positive: 0 of 5 known positives are named")
     queue = settings.state / "retraining" / f"{settings.site}.json"
     queued = json.loads(queue.read_text())
     assert (queued["release"], queued["because"], queued["reasons"]) == ("random", "gate", said["reasons"])
