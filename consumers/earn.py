@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from consumers.deploy import ask
+from soundscape.operator import ask
 from soundscape.settings import get_settings
 
 _site = click.option("--site", help="Site; the setting's site unless given.")

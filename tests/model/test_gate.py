@@ -127,6 +127,8 @@ def test_a_sound_release_passes_and_the_deployer_finds_its_verdict(home: Path) -
     assert (code, said["passed"], said["reasons"]) == (0, True, [])
     settings = get_settings()
     kept = json.loads((settings.state / "gates" / f"{load_release(settings.releases / GOOD).digest}.json").read_text())
+    assert kept["not_asked"] == said["metrics"]["not_asked"]
+    assert [one.partition(":")[0] for one in kept["not_asked"]] == ["slices", "triton"] and "no Triton answers here" in kept["not_asked"][1]
     assert kept["passed"] and kept["release"] == GOOD and kept["data_digest"] == said["metrics"]["set"]["digest"]
     assert not (settings.state / "retraining").exists()
     asked_for = {one["name"] for one in said["metrics"]["checks"]}
