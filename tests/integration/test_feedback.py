@@ -165,6 +165,8 @@ def test_why_a_clip_was_answered_so_is_told_by_gateway_and_command_alike(
     assert (said["release"]["name"], said["gone"], said["recording"]["content_type"]) == ("tones", False, "audio/ogg")
     assert said["members"][0]["weight"] == 1.0 and said["windows"][0]["members"]["tones"]["mid"] > 0.5
     assert [one["stage"] for one in said["stages"]][-1] == "predicted" and len(said["feedback"]) == 1
+    assert (said["tour_before"], said["tour_after"]["clips"]) == (None, 1)
+    assert [(one["before"], one["after"]) for one in said["contributed"]] == [(None, "confirmed")], "a guide said that it is right"
     assert clip in stack.run("explain", clip).stdout
     speech = ClipLabelled(
         label_id=str(uuid4()), clip_id=log.prediction(clip).clip_id, stream=said["clip"]["stream"], site="test", start_s=0, end_s=5,
