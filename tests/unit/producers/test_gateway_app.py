@@ -218,8 +218,8 @@ def refused(answer: httpx.Response, status: int, reason: str) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.parametrize("topic", ["predictions", "dead-letters"])
-async def test_no_clip_is_published_whose_answer_could_be_missed(world: World, client: httpx.AsyncClient, topic: str) -> None:
+@pytest.mark.parametrize("topic", ["predictions", "dead-letters", "tour-events"])
+async def test_no_clip_is_published_whose_answer_or_start_could_be_missed(world: World, client: httpx.AsyncClient, topic: str) -> None:
     world.unread = {topic}
     refused(await client.post("/v1/clips", content=CLIP, headers=OGG), 503, "starting")
     assert world.sent == []
