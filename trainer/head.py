@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from soundscape import confidence
 from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
 from soundscape.taxonomy import Species
 from trainer import evaluate, store, thresholds
@@ -106,6 +107,7 @@ def make_head(
     metrics: dict[str, Any] = {
         judged_on: measured(prepared, truth, logits(head, judges), recordings),
         "training": {**training, "penalty": penalty, "windows": len(rows[0])},
+        confidence.RECORD: confidence.record(sigmoid(logits(head, judges)), own, judged_on),
         "label_windows": dict(Counter(item.labels[0] for item in prepared.of(store.TRAIN))),
     }
     if prepared.of(store.JUDGE):

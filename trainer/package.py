@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from soundscape import confidence
 from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
 from trainer import evaluate, quantize, rivals, store, thresholds
 from trainer.evaluation.material import sets_of
@@ -76,6 +77,7 @@ def package(
             "fp32_map": before.mean_ap, "served": "int8" if fits else "fp32", "onnx_difference": difference,
         },
         "training": training,
+        confidence.RECORD: confidence.record(quantize.sigmoid(small if fits else whole), own, judged_on),
         "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
     }  # fmt: skip
     if prepared.of(store.JUDGE):
