@@ -62,9 +62,7 @@ def tours(tale: Tale) -> dict[str, Any]:
     names = {role: f"story-{role}-{stamp}" for role in ("guide", "ana", "luz")}
     tale.guide = Guide(tale.settings, tale.key(names["guide"], "guide"), SITE)
     tale.labelers = [Labeler(tale.settings, names[role], tale.key(names[role], "labeler"), SITE) for role in ("ana", "luz")]
-    tale.tour_names = [f"story-{stamp}-{n}" for n in range(TOURS_AT_ONCE)]
-    for name in tale.tour_names:
-        tale.guide.door.ask("POST", "/v1/tours", json={"tour_id": name, "site": SITE})
+    tale.begin([f"story-{stamp}-{n}" for n in range(TOURS_AT_ONCE)])
     sent = tale.walk(FIRST_CLIPS)
     started = events(tale.settings, TOUR_EVENTS, TourMoved, lambda one: one.tour_id in tale.tour_names and one.what == "started")
     require({one.tour_id for one in started.values()} == set(tale.tour_names), "A tour's start is not on the log.")

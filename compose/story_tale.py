@@ -51,6 +51,13 @@ class Tale:
         """Where the data lies that is only judged by."""
         return self.home / "judged-by"
 
+    def begin(self, names: list[str]) -> None:
+        """Start the tours that clips are sent of from now on."""
+        assert self.guide is not None
+        self.tour_names = names
+        for name in names:
+            self.guide.door.ask("POST", "/v1/tours", json={"tour_id": name, "site": SITE})
+
     def walk(self, count: int) -> list[Sent]:
         """Send the next clips of the tours; the clips begin again where they end."""
         assert self.guide is not None

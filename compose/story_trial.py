@@ -51,13 +51,17 @@ def shadow(tale: Tale) -> dict[str, Any]:
 
 
 def canary(tale: Tale) -> dict[str, Any]:
-    """The candidate answers a share of the tours, until its trial lacks nothing."""
+    """The candidate answers a share of the tours that start now, until its trial lacks nothing; those under way stay as they are."""
     candidate = state_of(tale)[1].candidate
     if candidate is None:
         raise StepFailed("The candidate is gone.")
-    stands = sorted(unit(name, candidate.digest) for name in tale.tour_names)
+    names = [f"{name}-canary" for name in tale.tour_names]
+    stands = sorted(unit(name, candidate.digest) for name in names)
     share = (stands[TOURS_AT_ONCE // 2 - 1] + stands[TOURS_AT_ONCE // 2]) / 2  # half of so few tours; of many it would be a half
     tale.story.run("canary", f"{share:.6f}", "--site", SITE)
+    under_way = tale.walk(TOURS_AT_ONCE)
+    require({one.release for one in under_way} == {tale.champion}, "A tour that was under way changed its release.")
+    tale.begin(names)
     sent: list[Sent] = []
     while (missing := tale.command("trial", "--site", SITE)["missing"]) and len(sent) < MOST_CANARY:
         tale.story.say(f"[dim]Missing: {'; '.join(missing)}[/]")
@@ -70,7 +74,8 @@ def canary(tale: Tale) -> dict[str, Any]:
     require(all(len(releases) == 1 for releases in by_tour.values()), "A tour heard two releases.")
     said = {name: next(iter(releases)) for name, releases in by_tour.items()}
     require(set(said.values()) == {tale.champion, tale.candidate}, "The share of the tours is all or none.")
-    return {"state": place, "share": share, "answers": sorted(answers), "tours": said}
+    kept = sorted(answered(tale, PREDICTIONS, under_way))
+    return {"state": place, "share": share, "answers": sorted(answers), "tours": said, "under_way": kept}
 
 
 def promotion(tale: Tale) -> dict[str, Any]:
@@ -90,6 +95,7 @@ def alarm(tale: Tale) -> dict[str, Any]:
     rotated = rotate(tale.settings, tale.candidate)
     tale.story.run("candidate", rotated, "--site", SITE, "--force")
     tale.story.run("canary", "1.0", "--site", SITE, "--force")
+    tale.begin([f"{name}-alarm" for name in tale.tour_names])
     clips = 0
 
     def ended() -> bool:

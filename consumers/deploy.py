@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import getpass
-from typing import Any
 
 import click
-import httpx
 
-from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.operator import ask
 from soundscape.options import NAME
-from soundscape.settings import Port, Settings, get_settings
-
-WAIT_S = 400.0
-"""Seconds to wait for the deployer's answer: it waits for the workers itself, and names who did not report."""
+from soundscape.settings import get_settings
 
 
 @click.command()
@@ -37,22 +32,3 @@ def deploy(release: str, site: str | None, generation: int | None, accept_noncom
         },
     )
     click.echo(f"Site {state['site']} is answered by {release} (generation {state['generation']}), in both lanes.")
-
-
-def ask(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The deployer's answer. Raises Invalid with its reason, Unavailable if it cannot be asked."""
-    try:
-        secret = (settings.state / "operator.token").read_text(encoding="utf-8")
-        answer = httpx.request(
-            method, settings.url(Port.DEPLOYER) + path, json=body, timeout=WAIT_S, headers={"Authorization": f"Bearer {secret}"}
-        )
-    except (OSError, httpx.HTTPError) as error:
-        raise Unavailable("The deployer does not answer; start the stack with `soundscape up`.") from error
-    if answer.status_code == httpx.codes.OK:
-        said: dict[str, Any] = answer.json()
-        return said
-    as_json = answer.headers.get("content-type", "").startswith("application/json")
-    detail = str(answer.json().get("detail")) if as_json else answer.text
-    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        raise Unavailable(detail)
-    raise Invalid(Reason.BAD_REQUEST, detail)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from consumers.loans import Loans
 from consumers.model_server import ModelServer, build
 from consumers.probe_clips import confirm
 from consumers.registry import Registry
@@ -55,6 +56,7 @@ class Deployer:
         self._sick: dict[str, list[str]] = {}
         self._seen: dict[str, Seen] = {}
         self._releases: dict[str, LoadedRelease] = {}
+        self._loans = Loans()
         self._letters, self._registry = WaitingLetters(settings), Registry(settings)
         self.trouble = "reading deployments"
 
@@ -152,6 +154,24 @@ class Deployer:
         confirm(self._settings, self._producer, state)
         self.step(state.site, state.generation, "answered", state.champion.name, "a probe clip in each lane")
 
+    def lend(self, release: str, digest: str) -> str:
+        """Serve a release for who measures it, whatever the states name, until it is given back; returns the loan's name.
+
+        Raises Invalid: it does not hold, or does not load and answer. Raises Unavailable without broker or model server.
+        """
+        loaded = load_release(self._settings.releases / release, digest)
+        with self._lock:
+            if not self._read:
+                raise Unavailable(f"The deployer is not ready ({self.trouble}); ask again in a moment.")
+            self._serve(loaded)
+            self.step("all", 0, "loaded", release, "on loan, to be measured")
+            return self._loans.lend(loaded)
+
+    def give_back(self, loan: str) -> None:
+        """End a loan: what no state names is unloaded at the next look."""
+        with self._lock:
+            self._loans.give_back(loan)
+
     # Reconciling
 
     def reconcile(self) -> None:
@@ -191,6 +211,9 @@ class Deployer:
                     continue
                 for member in loaded.release.members:
                     wanted.setdefault(member.triton_name, (loaded, member, []))[2].append(state.site)
+        for loaded in self._loans.out():
+            for member in loaded.release.members:
+                wanted.setdefault(member.triton_name, (loaded, member, []))
         return wanted
 
     def _works(self, name: str, loaded: LoadedRelease, member: Member) -> bool:

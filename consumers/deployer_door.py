@@ -64,6 +64,15 @@ class Share(Change):
     share: float
 
 
+class Loan(BaseModel):
+    """A release that is to be served while it is measured."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    release: Name
+    digest: str
+
+
 def token(settings: Settings) -> str:
     """The operator's token: made once, readable by the stack's owner only, so that loopback alone does not give the right to deploy."""
     path = settings.state / "operator.token"
@@ -124,6 +133,16 @@ def new_door(deployer: Deployer, earning: Earning, settings: Settings) -> FastAP
     @app.post("/rollback", dependencies=[Depends(operator)])
     def rollback(ask: Change) -> dict[str, Any]:
         return done(lambda: earning.rollback(ask.site, actor=ask.actor, seen=ask.seen))
+
+    @app.post("/loan", dependencies=[Depends(operator)])
+    def lend(ask: Loan) -> dict[str, Any]:
+        with as_http():
+            return {"loan": deployer.lend(ask.release, ask.digest)}
+
+    @app.delete("/loan/{loan}", dependencies=[Depends(operator)])
+    def give_back(loan: str) -> dict[str, Any]:
+        deployer.give_back(loan)
+        return {"loan": None}
 
     @app.get("/trial", dependencies=[Depends(operator)])
     def trial(site: Name) -> dict[str, Any]:

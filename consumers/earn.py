@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from consumers.deploy import ask
+from soundscape.operator import ask
 from soundscape.options import NAME
 from soundscape.settings import get_settings
 
@@ -40,7 +40,7 @@ def candidate(release: str, site: str | None, generation: int | None, force: boo
 @_generation
 @_force
 def canary(share: float, site: str | None, generation: int | None, force: bool) -> None:
-    """Let the candidate answer a SHARE (0 to 1) of the streams; raising it only adds streams."""
+    """Let the candidate answer a SHARE (0 to 1) of the streams; raising it only adds streams. Tours under way stay as they are."""
     state = _change("/canary", site, generation, share=share, force=force)
     name = state["candidate"]["name"]
     click.echo(f"Site {state['site']}: {name} answers {share:.0%} of the streams (generation {state['generation']}).")

@@ -37,11 +37,10 @@ class Earning:
         Raises Invalid: not gated or refused there (unless forced), another candidate, or it does not hold or load. Raises Unavailable.
         """
         loaded = load_release(self._settings.releases / release)
-        if not force:
-            self._require_gate(loaded, site)
+        said = "" if force else self._require_gate(loaded, site)
         ref = ReleaseRef(name=release, digest=loaded.digest)
         return self._deployer.change(
-            site, seen, "shadowed", _forced("", force), lambda before: transitions.offered(before, site, ref, actor),
+            site, seen, "shadowed", _forced(said, force), lambda before: transitions.offered(before, site, ref, actor),
             actor=actor, release=loaded, accept_noncommercial=accept_noncommercial,
         )  # fmt: skip
 
@@ -126,8 +125,8 @@ class Earning:
             "differences": trial.differences(),
         }
 
-    def _require_gate(self, loaded: LoadedRelease, site: str) -> None:
-        """Raise Invalid unless `soundscape gate` has let this very release through."""
+    def _require_gate(self, loaded: LoadedRelease, site: str) -> str:
+        """What the gate could not ask when it let this very release through. Raises Invalid if it did not, or measured another thing."""
         path = self._settings.state / "gates" / f"{loaded.digest}.json"
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
@@ -141,6 +140,7 @@ class Earning:
         if said.get("site") != site or said.get("champion") != (state.champion.digest if state else None):
             how = f"`soundscape gate {loaded.release.name} --site {site}`"
             raise Invalid(Reason.BAD_REQUEST, f"The gate measured {loaded.release.name} against another champion or site; run {how} again.")
+        return "; ".join(said.get("not_asked", ["triton: the gate that let it in did not say whether it asked"]))
 
 
 def _known(site: str, make: Callable[[SiteDeployed], SiteDeployed]) -> Callable[[SiteDeployed | None], SiteDeployed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -14,7 +14,19 @@ from typing import Any
 import click
 
 from consumers.follow import Pulse, persist, read
-from consumers.quality_rules import Heard, Quality, Rate, Sample, completed_prefix, judge, stability
+from consumers.quality_rules import (
+    Drift,
+    Heard,
+    Quality,
+    Rate,
+    Sample,
+    completed_prefix,
+    drift_of_mix,
+    drift_of_scores,
+    judge,
+    named_scores,
+)
+from soundscape.confidence import RECORD
 from soundscape.deployments import read_states
 from soundscape.errors import Invalid
 from soundscape.events import ClipAnalysed, ClipLabelled, ClipSampled
@@ -24,7 +36,7 @@ from soundscape.kafka import new_consumer, read_all
 from soundscape.logs import set_up_logging
 from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
 from soundscape.options import NAME
-from soundscape.release import load_release
+from soundscape.release import LoadedRelease, load_release
 from soundscape.retraining import last_at, queue
 from soundscape.sampling import unit
 from soundscape.settings import Port, Settings, get_settings
@@ -34,14 +46,17 @@ from soundscape.wire import PREFIX, texts
 PROCESS = "quality"
 SHIFT = 0.25
 """Population stability index from which a distribution counts as shifted."""
-ENOUGH = 10
-"""Detections a label, on average, before a species mix is compared: of fewer the index is large by chance alone."""
+MIX, SCORES = "species mix", "scores"
+"""What may drift."""
 AGAIN_S = 60.0
 """Seconds between two recounts of the process: labels come slowly."""
 
 
-def measure(settings: Settings, site: str) -> tuple[Quality, dict[str, float]]:
-    """(what is known of a site, drift by what drifts). Raises Unavailable without a broker."""
+def measure(settings: Settings, site: str) -> tuple[Quality, dict[str, Drift]]:
+    """(what is known of a site, its champion's drift by what drifts). Raises Unavailable without a broker."""
+    champion = _champion(settings, site)
+    mix: Counter[str] = Counter()
+    scores: Counter[float] = Counter()
     with closing(new_consumer(settings)) as consumer:
         samples = {sample.clip_id: sample for sample in _samples(consumer, site)}
         labels = (read(PROCESS, ClipLabelled, record) for record in read_all(consumer, [LABELS.name]))
@@ -50,19 +65,26 @@ def measure(settings: Settings, site: str) -> tuple[Quality, dict[str, float]]:
         wanted = {sample.clip_id: sample for sample, _ in pairs}
         heard: dict[str, Heard] = {}
         drawn: set[str] = set()
-        mixes: dict[str, Counter[str]] = defaultdict(Counter)
         for answer in _answers(consumer, site):
             clip = str(answer.clip_id)
             if unit(clip) < settings.sample_rate:
                 drawn.add(clip)
-            mixes[answer.release].update(one.label for one in answer.detections)
+            if champion is not None and answer.release == champion.release.name:
+                mix.update(one.label for one in answer.detections)
+                scores.update(named_scores(answer))
             sample = wanted.get(clip)
             if sample is not None and answer.release == sample.release:
                 heard[clip] = _heard(answer, sample.start_s)
     quality = judge(pairs, heard)
     quality.sampled = len(samples)
     quality.withheld = Rate.of(len(drawn - samples.keys()), len(drawn))
-    return quality, _drift(settings, site, mixes)
+    if champion is None:
+        return quality, dict.fromkeys((MIX, SCORES), Drift(unknown="no release that is here answers the site"))
+    learnt = champion.release.metrics
+    return quality, {
+        MIX: drift_of_mix(learnt.get("label_windows"), mix, len(champion.label_names)),
+        SCORES: drift_of_scores(learnt.get(RECORD), scores),
+    }
 
 
 def _samples(consumer: Any, site: str) -> Iterator[Sample]:
@@ -94,20 +116,13 @@ def _heard(answer: ClipAnalysed, start_s: float) -> Heard:
     return Heard(named, scores, frozenset(answer.labels))
 
 
-def _drift(settings: Settings, site: str, mixes: dict[str, Counter[str]]) -> dict[str, float]:
-    """Population stability index of the champion's detections against what it was trained on, where its release says that."""
+def _champion(settings: Settings, site: str) -> LoadedRelease | None:
+    """The release that answers a site, if its files are here and hold."""
     state = read_states(settings).get(site)
-    if state is None:
-        return {}
     try:
-        loaded = load_release(settings.releases / state.champion.name, state.champion.digest)
+        return load_release(settings.releases / state.champion.name, state.champion.digest) if state else None
     except Invalid:
-        return {}
-    learnt = loaded.release.metrics.get("label_windows")
-    found = mixes.get(state.champion.name)
-    if not learnt or not found or found.total() < ENOUGH * len(loaded.release.labels):
-        return {}
-    return {"species mix": stability(learnt, found)}
+        return None
 
 
 @click.command()
@@ -118,12 +133,13 @@ def quality(site: str | None, as_json: bool) -> None:
     settings = get_settings()
     found, drift = measure(settings, site or settings.site)
     if as_json:
-        click.echo(json.dumps({**asdict(found), "drift": drift}))
+        unknown = {what: one.unknown for what, one in drift.items() if one.psi is None}
+        click.echo(json.dumps({**asdict(found), "drift": {what: one.psi for what, one in drift.items()}, "drift_not_known": unknown}))
     else:
         _show(found, drift)
 
 
-def _show(found: Quality, drift: dict[str, float]) -> None:
+def _show(found: Quality, drift: Mapping[str, Drift]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -140,8 +156,9 @@ def _show(found: Quality, drift: dict[str, float]) -> None:
     for low, high, rate in found.reliability:
         bins.add_row(f"{low:.1f} to {high:.1f}", _cell(rate))
     console.print(bins)
-    for what, value in drift.items():
-        console.print(f"Drift of the {what}: PSI {value:.2f} (0.25 is a shift)", highlight=False)
+    for what, moved in drift.items():
+        said = f"not known: {moved.unknown}" if moved.psi is None else f"PSI {moved.psi:.2f} ({SHIFT:g} is a shift)"
+        console.print(f"Drift of the {what}: {said}", highlight=False)
 
 
 def _cell(rate: Rate) -> str:
@@ -173,8 +190,11 @@ def main() -> None:
     persist(run, pulse)
 
 
-def due(settings: Settings, site: str, drift: Mapping[str, float]) -> str | None:
-    """Why a retraining of the site is due: enough new labels since the last one, or a drift; None where it is not. Raises Unavailable."""
+def due(settings: Settings, site: str, drift: Mapping[str, Drift]) -> str | None:
+    """Why a retraining of the site is due: enough new labels since the last one, or other species; None where it is not.
+
+    Scores alone ask for none: those that are recorded are of clips that all hold a call, near and clear. Raises Unavailable.
+    """
     since = last_at(settings, site)
     with closing(new_consumer(settings)) as consumer:
         events = (read(PROCESS, ClipLabelled, record) for record in read_all(consumer, [LABELS.name]))
@@ -182,11 +202,11 @@ def due(settings: Settings, site: str, drift: Mapping[str, float]) -> str | None
     new = sum(since is None or one.labelled_at > since for one in labels)
     if new >= settings.retrain_labels:
         return f"{new} new labels"
-    worst = max(drift, key=lambda what: drift[what], default=None)
-    return f"drift of the {worst} (PSI {drift[worst]:.2f})" if worst and new and drift[worst] > SHIFT else None
+    psi = drift[MIX].psi if MIX in drift else None
+    return f"drift of the {MIX} (PSI {psi:.2f})" if psi is not None and new and psi > SHIFT else None
 
 
-def _publish(site: str, found: Quality, drift: dict[str, float]) -> None:
+def _publish(site: str, found: Quality, drift: Mapping[str, Drift]) -> None:
     QUALITY_COMPLETED.labels(site).set(found.completed)
     if found.withheld.value is not None:
         QUALITY_WITHHELD.labels(site).set(found.withheld.value)
@@ -195,8 +215,8 @@ def _publish(site: str, found: Quality, drift: dict[str, float]) -> None:
             if rate.value is not None and rate.interval is not None:
                 for bound, value in zip(("value", "low", "high"), (rate.value, *rate.interval), strict=True):
                     QUALITY.labels(site, release, what, bound).set(value)
-    for what, value in drift.items():
-        QUALITY_DRIFT.labels(site, what).set(value)
+    for what, one in drift.items():
+        QUALITY_DRIFT.labels(site, what).set(float("nan") if one.psi is None else one.psi)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from soundscape.confidence import counts
+from soundscape.events import ClipAnalysed
+from soundscape.fuse import DIGITS
 from soundscape.judgements import Settled
 
 BINS = 10
 """Of the reliability table: scores by tenths."""
+ENOUGH = 10
+"""Detections a label, on average, before a species mix is compared: of fewer the index is large by chance alone."""
+ENOUGH_SCORES = 200
+"""Scores of either side before they are compared: ten bins of these differ by about 0.1 by chance alone."""
 Interval = tuple[float, float]
 
 
@@ -83,6 +91,14 @@ class Quality:
     """(from, to, share of the scores in between that were right)."""
 
 
+@dataclass(frozen=True)
+class Drift:
+    """How far something has moved from what the release learnt: a population stability index, or why it is not known."""
+
+    psi: float | None = None
+    unknown: str = ""
+
+
 def completed_prefix(samples: Iterable[Sample], settled: Mapping[tuple[str, float], Settled]) -> list[tuple[Sample, Settled]]:
     """The samples of each day in hash order up to the first that no labeler has settled, with what they hold.
 
@@ -145,8 +161,43 @@ def reliability(scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -
     ]
 
 
+def drift_of_mix(learnt: Mapping[str, float] | None, found: Mapping[str, float], labels: int) -> Drift:
+    """Of the species: how often each is named, beside how much of it the release learnt from."""
+    if not learnt:
+        return Drift(unknown="the release does not say what it learnt from")
+    if (heard := int(sum(found.values()))) < ENOUGH * labels:
+        return Drift(unknown=f"{heard} detections are too few for {labels} labels; {ENOUGH * labels} are enough")
+    return Drift(stability(learnt, found))
+
+
+def drift_of_scores(recorded: Mapping[str, Any] | None, found: Mapping[float, int]) -> Drift:
+    """Of the scores of what was named (by score, how often), beside those that the release gave to what judged it when it was made."""
+    if not recorded:
+        return Drift(unknown="the release does not record its scores; one made by a later training does")
+    learnt, heard = sum(recorded["counts"]), sum(found.values())
+    if min(learnt, heard) < ENOUGH_SCORES:
+        return Drift(unknown=f"{heard} scores now and {learnt} when it was made; from {ENOUGH_SCORES} each they are compared")
+    now = counts(recorded["edges"], np.repeat(list(found.keys()), list(found.values())))
+    before, after = ({str(n): float(count) for n, count in enumerate(one)} for one in (recorded["counts"], now))
+    return Drift(stability(before, after))
+
+
+def named_scores(answer: ClipAnalysed) -> list[float]:
+    """The score of each window in which the answer names a species, before place and week lowered it: what met the threshold."""
+    column = {label: n for n, label in enumerate(answer.labels)}
+    found = []
+    for one in answer.detections:
+        n = column.get(one.label)
+        weight = 1.0 if n is None or answer.weights is None else answer.weights[n]
+        if n is None or not weight:
+            continue
+        scores = (window.scores[n] / weight for window in answer.windows if one.start_s <= window.start_s < one.end_s)
+        found += [round(min(1.0, score), DIGITS) for score in scores]
+    return found
+
+
 def stability(expected: Mapping[str, float], found: Mapping[str, float]) -> float:
-    """Population stability index of two species mixes (counts by label): sum of (q - p) ln(q / p), each with half a case added."""
+    """Population stability index of two distributions (counts by name): sum of (q - p) ln(q / p), each with half a case added."""
     labels = sorted(expected.keys() | found.keys())
     if not labels:
         return 0.0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from soundscape.errors import Invalid, Reason
-from soundscape.events import ReleaseRef, SiteDeployed
+from soundscape.events import ReleaseRef, Share, SiteDeployed
 
 
 def deployed(before: SiteDeployed | None, site: str, release: ReleaseRef, actor: str) -> SiteDeployed:
@@ -30,11 +30,18 @@ def offered(before: SiteDeployed | None, site: str, release: ReleaseRef, actor: 
 
 
 def shared(before: SiteDeployed, share: float, actor: str) -> SiteDeployed:
-    """The candidate answers a share of the streams. Raises Invalid without a candidate, or for a share outside (0, 1]."""
+    """The candidate answers a share of the streams, and of the tours that start from now on.
+
+    Raises Invalid without a candidate, or for a share outside (0, 1].
+    """
     _candidate(before)
     if not 0.0 < share <= 1.0:
         raise _refused(f"The share must lie above 0 and at most at 1, not at {share:g}.")
-    return _next(before, actor, f"canary on {share:.0%} of the streams", stage="canary", share=share)
+    now, known = datetime.now(UTC), before.shares
+    if before.stage == "canary" and not known:  # a state of before shares were kept
+        known = (Share(share=before.share, since=before.at),)
+    shares = (*known, Share(share=share, since=now))
+    return _next(before, actor, f"canary on {share:.0%} of the streams", stage="canary", share=share, shares=shares, at=now)
 
 
 def promoted(before: SiteDeployed, actor: str, reason: str) -> SiteDeployed:
@@ -54,7 +61,7 @@ def rolled_back(before: SiteDeployed, actor: str, reason: str) -> SiteDeployed:
     return _next(before, actor, reason, champion=before.previous, previous=None)
 
 
-_NO_CANDIDATE: dict[str, Any] = {"candidate": None, "stage": "champion", "share": 0.0, "since": None}
+_NO_CANDIDATE: dict[str, Any] = {"candidate": None, "stage": "champion", "share": 0.0, "shares": (), "since": None}
 
 
 def _next(before: SiteDeployed, actor: str, reason: str, **changes: Any) -> SiteDeployed:

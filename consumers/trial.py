@@ -109,7 +109,7 @@ class Trial:
 
     def _was_asked(self, event: ClipAnalysed) -> bool:
         """Whether the stream is the candidate's, so that an answer of the champion stands in for it."""
-        return event.generation >= self.state.generation and role_of(self.state, event.stream) == "canary"
+        return event.generation >= self.state.generation and role_of(self.state, event.stream, event.tour_started_at) == "canary"
 
     def judged(self, event: FeedbackGiven) -> None:
         """Take in a guide's verdict."""

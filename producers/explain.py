@@ -123,6 +123,7 @@ def _said(settings: Settings, found: Evidence) -> Evidence:
 
     from producers.evidence import TOPICS, collect
     from producers.explanation import DENIED, tour_id_of
+    from producers.tour_past import rows_of
     from soundscape.kafka import new_consumer, read_all
 
     consumer = new_consumer(settings)
@@ -133,7 +134,8 @@ def _said(settings: Settings, found: Evidence) -> Evidence:
     if any(label.verdict == "speech" for label in said.labels):
         raise _refused(DENIED)
     tour = said.tour if said.tour is not None and said.tour.site == found.answer.site else None
-    return replace(found, feedback=said.feedback, labels=said.labels, shadows=said.shadows, tour=tour)
+    rows = rows_of(settings, tour_id_of(found.answer))
+    return replace(found, feedback=said.feedback, labels=said.labels, shadows=said.shadows, tour=tour, rows=rows)
 
 
 def _refused(detail: str) -> Invalid:

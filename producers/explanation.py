@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import nlargest
 from typing import Any
 
+from producers.tour_past import around
 from soundscape.events import ClipAnalysed, ClipLabelled, ClipRecorded, FeedbackGiven, Place, TourSummed, Window
 from soundscape.release import LoadedRelease
-from soundscape.tours import tour_of
+from soundscape.taxonomy import Species
+from soundscape.tours import Row, tour_of
 
 BEST = 10
 """Fused scores of each window that are shown, beside every label that was detected or that a member put among its highest."""
@@ -29,6 +31,8 @@ class Evidence:
     feedback: Sequence[FeedbackGiven] = ()
     labels: Sequence[ClipLabelled] = ()
     tour: TourSummed | None = None
+    rows: Mapping[str, Row] | None = None
+    """What its tour is derived from, by label; None where they were dropped, or nobody answered."""
     shadows: Sequence[ClipAnalysed] = ()
 
 
@@ -40,6 +44,7 @@ def tour_id_of(answer: ClipAnalysed) -> str:
 def explanation(found: Evidence) -> dict[str, Any]:
     """All of it as JSON."""
     answer, shown = found.answer, shown_labels(found.answer)
+    before, after = around(found.rows, tour_id_of(answer), answer, lambda _, label: _species(found.release, label))
     return {
         "clip_id": str(answer.clip_id),
         "clip": _clip(answer),
@@ -57,7 +62,9 @@ def explanation(found: Evidence) -> dict[str, Any]:
         "feedback": [one.model_dump(mode="json") for one in found.feedback],
         "labels": [one.model_dump(mode="json") for one in found.labels],
         "tour": found.tour.model_dump(mode="json") if found.tour else None,
-        "contributed": contributed(answer, found.tour),
+        "tour_before": before.model_dump(mode="json") if before else None,
+        "tour_after": after.model_dump(mode="json") if after else None,
+        "contributed": contributed(answer, found.tour, before, after),
         "shadows": [_shadow(answer, one) for one in found.shadows],
     }
 
@@ -85,15 +92,22 @@ def stages(answer: ClipAnalysed) -> list[dict[str, Any]]:
     return said
 
 
-def contributed(answer: ClipAnalysed, tour: TourSummed | None) -> list[dict[str, Any]]:
-    """The species that the answer names, with what its tour makes of each now; `status` is None where the tour does not count it."""
-    rows = {row.label: row for row in tour.heard} if tour else {}
+def contributed(
+    answer: ClipAnalysed, tour: TourSummed | None, before: TourSummed | None = None, after: TourSummed | None = None
+) -> list[dict[str, Any]]:
+    """The species that the answer names, with what its tour made of each before and after the clip, and makes of it now.
+
+    A status is None where the tour does not count the species.
+    """
+    rows, was, became = ({row.label: row for row in one.heard} if one else {} for one in (tour, before, after))
     said = []
     for label in dict.fromkeys(detection.label for detection in answer.detections):
         row = rows.get(label)
         said.append(
             {
                 "label": label,
+                "before": was[label].status if label in was else None,
+                "after": became[label].status if label in became else None,
                 "status": row.status if row else None,
                 "by_person": row.by_person if row else False,
                 "clips": row.clips if row else 0,
@@ -101,6 +115,10 @@ def contributed(answer: ClipAnalysed, tour: TourSummed | None) -> list[dict[str,
             }
         )
     return said
+
+
+def _species(release: LoadedRelease | None, label: str) -> Species | None:
+    return next((one for one in release.release.labels if one.label == label), None) if release else None
 
 
 def _clip(answer: ClipAnalysed) -> dict[str, Any]:

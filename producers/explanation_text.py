@@ -81,11 +81,18 @@ def _tour(out: Console, said: dict[str, Any]) -> None:
     if tour is None:
         _line(out, "Tour: nothing is known of it")
         return
-    _line(out, f"Tour {tour['tour_id']}: {tour['diversity']} species confirmed in {tour['clips']} clips")
+    before, after = said["tour_before"], said["tour_after"]
+    past = "before and after this clip: not known" if after is None else f"before this clip {_so_far(before)}, after it {_so_far(after)}"
+    _line(out, f"Tour {tour['tour_id']}: {tour['diversity']} species confirmed in {tour['clips']} clips", past)
     for one in said["contributed"]:
         person = ["a person settled it"] if one["by_person"] else []
         best = ["this clip is its best"] if one["best_of_tour"] else []
-        _line(out, f"  {one['label']} is {one['status'] or 'not counted'}", f"heard in {one['clips']} clips", *person, *best)
+        was = [] if after is None else [f"before this clip {one['before'] or 'not counted'}, after it {one['after'] or 'not counted'}"]
+        _line(out, f"  {one['label']} is {one['status'] or 'not counted'}", *was, f"heard in {one['clips']} clips", *person, *best)
+
+
+def _so_far(tour: dict[str, Any] | None) -> str:
+    return f"{tour['diversity']} in {tour['clips']}" if tour else "none"
 
 
 def _number(value: float | None) -> str:

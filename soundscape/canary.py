@@ -1,8 +1,9 @@
-"""Which release answers a clip while a candidate earns its place: a pure function of the site's state and the clip's stream."""
+"""Which release answers a clip while a candidate earns its place: a pure function of the site's state, the clip's stream and its tour."""
 
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Literal
 
 from soundscape.events import SiteDeployed
@@ -14,8 +15,18 @@ def unit(stream: str, candidate_digest: str) -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def role_of(state: SiteDeployed, stream: str) -> Literal["champion", "canary"]:
-    """Who answers the stream. Raising the share only adds streams; a stream changes at most once, at promotion or rollback."""
-    if state.stage == "canary" and state.candidate is not None and unit(stream, state.candidate.digest) < state.share:
+def role_of(state: SiteDeployed, stream: str, began: datetime | None = None) -> Literal["champion", "canary"]:
+    """Who answers the stream. Raising the share only adds streams.
+
+    A tour that was started (`began`) has the share of that moment for ever, so that it hears one release until promotion or rollback. A
+    stream of which no start is known, a recorder say, has the share of now.
+    """
+    if state.stage == "canary" and state.candidate is not None and unit(stream, state.candidate.digest) < _share(state, began):
         return "canary"
     return "champion"
+
+
+def _share(state: SiteDeployed, began: datetime | None) -> float:
+    if began is None or not state.shares:
+        return state.share
+    return next((one.share for one in reversed(state.shares) if one.since <= began), 0.0)

@@ -52,6 +52,8 @@ class ClipRecorded(Event):
     feature_fingerprint: str | None = None
     """Of log-mels that the client computed."""
     tour_id: Name | None = None
+    tour_started_at: Moment | None = None
+    """Of a tour that a guide started: it decides who answers while a candidate is on trial."""
     recorder: Name | None = None
     file_name: Name | None = None
     recorded_at: Moment | None = None
@@ -137,6 +139,7 @@ class ClipAnalysed(Event):
     stream: Name
     site: Name
     tour_id: Name | None = None
+    tour_started_at: Moment | None = None
     recorder: Name | None = None
     file_name: Name | None = None
     recorded_at: Moment | None = None
@@ -218,6 +221,13 @@ class ReleaseRef(Part):
     digest: str
 
 
+class Share(Part):
+    """A share of the streams, and since when."""
+
+    share: Probability
+    since: Moment
+
+
 class SiteDeployed(Event):
     """The whole deployment state of a site; compaction keeps the last one."""
 
@@ -230,6 +240,8 @@ class SiteDeployed(Event):
     candidate: ReleaseRef | None = None
     stage: Literal["champion", "shadow", "canary"] = "champion"
     share: Probability = 0.0
+    shares: tuple[Share, ...] = ()
+    """The candidate's so far, the first first: a tour has the one of its start."""
     since: Moment | None = None
     """When the candidate came; what it answered before is no part of its trial."""
     reason: str

@@ -16,14 +16,20 @@ from soundscape.settings import HOST
 
 Health = Callable[[], dict[str, Any]]
 """Says `{"healthy": bool, "why": str, …}` of this process, at once and without waiting for anything."""
+Tell = Callable[[str], dict[str, Any] | None]
+"""What the process tells of another path, from the door's thread; None for a path that it does not know."""
 
 
-def serve_health(port: int, health: Health) -> None:
-    """Serve both paths on loopback from a daemon thread. Raises OSError if the port is taken."""
+def serve_health(port: int, health: Health, tell: Tell = lambda _: None) -> None:
+    """Serve both paths, and those that the process tells of, on loopback from a daemon thread. Raises OSError if the port is taken."""
     metrics = make_wsgi_app()
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/healthz":
+        path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")  # PEP 3333: bytes as Latin-1
+        if (told := tell(path)) is not None:
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(told).encode()]
+        if path != "/healthz":
             answer: Iterable[bytes] = metrics(environ, start_response)
             return answer
         said = health()

@@ -107,6 +107,7 @@ class Analyser:
             stream=clip.stream,
             site=clip.site,
             tour_id=clip.tour_id,
+            tour_started_at=clip.tour_started_at,
             recorder=clip.recorder,
             file_name=clip.file_name,
             recorded_at=clip.recorded_at,

@@ -94,7 +94,11 @@ class StreamProcess:
 
     def serve_health(self) -> None:
         """Begin to answer `/healthz` and `/metrics`."""
-        serve_health(self._port, self.health)
+        serve_health(self._port, self.health, self.tell)
+
+    def tell(self, path: str) -> dict[str, Any] | None:
+        """What its door tells of a path beside those two, from the door's thread; None for one that it does not know."""
+        return None
 
     async def publish(self, topic: str, message: Message) -> None:
         """Publish and wait for the acknowledgement. Raises Invalid for what the topic never takes, Unavailable."""

@@ -68,7 +68,7 @@ class Sites:
                 f"No release is deployed for site {clip.site!r}; deploy one with `soundscape deploy RELEASE --site {clip.site}`, then "
                 f"`soundscape deadletters replay --site {clip.site}`.",
             )
-        role = "champion" if champion or clip.probe else role_of(found.state, clip.stream)
+        role = "champion" if champion or clip.probe else role_of(found.state, clip.stream, clip.tour_started_at)
         if role == "canary" and isinstance(found.candidate, LoadedRelease) and _takes(found.candidate, clip):
             return Serving(found.state, found.candidate, "canary")
         if isinstance(found.champion, Invalid):
@@ -85,7 +85,7 @@ class Sites:
         found = self._sites.get(clip.site)
         if found is None or not isinstance(found.candidate, LoadedRelease) or clip.probe:
             return None
-        other = found.champion if role_of(found.state, clip.stream) == "canary" else found.candidate
+        other = found.champion if role_of(found.state, clip.stream, clip.tour_started_at) == "canary" else found.candidate
         return None if isinstance(other, Invalid) else Serving(found.state, other, "shadow")
 
     async def follow(self) -> None:

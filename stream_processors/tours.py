@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -29,6 +30,8 @@ TOPICS = (TOUR_EVENTS, PREDICTIONS, FEEDBACK, LABELS)
 DAY_S = 86_400.0
 SWEEP_S = 3600.0
 """Seconds between two looks for tours whose rows are to be dropped."""
+ROWS_PATH = "/rows/"
+TELL_TRIES = 20
 
 
 class Tours(StreamProcess):
@@ -114,6 +117,20 @@ class Tours(StreamProcess):
         if self._names[0] != loaded.digest:
             self._names = loaded.digest, {one.label: one for one in loaded.release.labels}
         return self._names[1].get(label)
+
+    def tell(self, path: str) -> dict[str, Any] | None:
+        """The rows of a tour by label, at `/rows/TOUR`; None where it has none.
+
+        The event loop may put in a new row meanwhile: rows are replaced whole, so what is told is at most a moment old.
+        """
+        if not path.startswith(ROWS_PATH) or not self._recovered:
+            return None
+        for _ in range(TELL_TRIES):
+            try:
+                return self._rows.of(path.removeprefix(ROWS_PATH)) or None
+            except (KeyError, RuntimeError):  # a row came or went while they were gathered
+                continue
+        return None
 
     async def prepare(self) -> None:
         """Follow the deployments, for the names of species, and drop old rows."""

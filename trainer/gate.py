@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Labels that are listed on the console."""
+_WORDS = {(True, True): "[green]holds[/]", (True, False): "[yellow]not asked[/]", (False, True): "[red]refused[/]"}
 
 
 @click.command()
@@ -76,11 +77,13 @@ def _show(release: str, verdict: Verdict, queued: bool, console: Console) -> Non
 
     table = Table("asked", "", "answer", title=f"The gate: {release}")
     for one in verdict.checks:
-        table.add_row(one.name, "[green]holds[/]" if one.passed else "[red]refused[/]", Text(one.says))
+        table.add_row(one.name, _WORDS[one.passed, one.asked], Text(one.says))
     console.print(table)
     if lost := verdict.metrics.get("labels_lost"):
         shown = ", ".join(lost[:SHOWN]) + (f" and {len(lost) - SHOWN} more (--json lists them)" if len(lost) > SHOWN else "")
         console.print(f"{len(lost)} labels that the champion knows and it does not: {shown}.", highlight=False)
     console.print("It may become a candidate." if verdict.passed else f"Refused for {len(verdict.reasons)} reasons.")
+    for line in verdict.not_asked:
+        console.print(f"[yellow]Nobody knows of {line}[/]", highlight=False)
     if queued:
         console.print("One retraining of the site is queued.")

@@ -37,6 +37,17 @@ class Check:
     passed: bool
     says: str
     numbers: dict[str, Any] = field(default_factory=dict)
+    asked: bool = True
+    """False where nothing could be asked: nothing speaks against the release then, and nothing for it."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Triton beside the model files: by member the largest difference in probability; or why it was not asked, or what it failed at."""
+
+    differences: Mapping[str, float] = field(default_factory=dict)
+    unasked: str = ""
+    failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ def labels_in_place(truth: npt.NDArray[np.bool_], scores: Float32) -> Check:
 def none_worse(compared: Sequence[Compared], champion: str | None) -> Check:
     """No slice that may decide is worse than the champion's, at one-sided 99 %, by more than what rounding to int8 alone may cost."""
     if champion is None:
-        return Check("slices", True, "there is no champion to compare with")
+        return Check("slices", True, "not asked: there is no champion to compare with", asked=False)
     sure = [one for one in compared if one.gated and one.difference is not None and one.difference.high < 0]
     worse = [one for one in sure if one.difference is not None and -one.difference.mean > MAX_INT8_LOSS]
     numbers = {"compared": len(compared), "gated": sum(one.gated for one in compared)}
@@ -103,19 +114,21 @@ def pytorch_agrees(metrics: Mapping[str, Any]) -> Check:
     """What training measured between PyTorch and ONNX when it exported."""
     found = (metrics.get("int8") or {}).get("onnx_difference")
     if found is None:
-        return Check("pytorch", True, "not recorded: its models were not exported by our training")
+        return Check("pytorch", True, "not asked: its models were not exported by our training", asked=False)
     says = f"ONNX and PyTorch differ by {found:.2g} in logits"
     return Check("pytorch", float(found) <= MAX_PYTORCH_DIFFERENCE, says, {"difference": found})
 
 
-def triton_agrees(differences: Mapping[str, float | None], precisions: Mapping[str, str]) -> Check:
-    """Largest difference in probability between Triton's answer and the model file's, by member; None where it was not asked."""
-    asked = {name: found for name, found in differences.items() if found is not None}
-    if not asked:
-        return Check("triton", True, "not asked: no Triton here has these models loaded", dict(differences))
-    wrong = [name for name, found in asked.items() if found > MAX_TRITON_DIFFERENCE[precisions[name]]]
-    said = ", ".join(f"{name} by {found:.2g}" for name, found in asked.items())
-    return Check("triton", not wrong, f"Triton answers otherwise than the file: {said}" if wrong else f"Triton agrees: {said}", dict(asked))
+def triton_agrees(parity: Parity, precisions: Mapping[str, str]) -> Check:
+    """Every member's answer by Triton and by its file; a release that Triton cannot serve is refused."""
+    if parity.unasked:
+        return Check("triton", True, f"not asked: {parity.unasked}", asked=False)
+    if parity.failed:
+        return Check("triton", False, f"Triton does not serve it: {parity.failed}")
+    wrong = [name for name, found in parity.differences.items() if found > MAX_TRITON_DIFFERENCE[precisions[name]]]
+    said = ", ".join(f"{name} by {found:.2g}" for name, found in parity.differences.items())
+    says = f"Triton answers otherwise than the file: {said}" if wrong else f"Triton agrees: {said}"
+    return Check("triton", not wrong, says, dict(parity.differences))
 
 
 def fits(sizes: Mapping[str, int], given: Sequence[str]) -> Check:

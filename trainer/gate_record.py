@@ -61,7 +61,7 @@ def record(settings: Settings, site: str, release: str, verdict: Verdict, champi
     path = settings.state / "gates" / f"{digest}.json"
     said = {
         "release": release, "digest": digest, "site": site, "champion": champion.digest if champion else None,
-        "passed": verdict.passed, "reasons": verdict.reasons,
+        "passed": verdict.passed, "reasons": verdict.reasons, "not_asked": verdict.not_asked,
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "data_digest": verdict.set_digest,
     }  # fmt: skip
     write_text(path, json.dumps(said, indent=1))
@@ -103,7 +103,8 @@ def say_steps(
     from soundscape.kafka import say as publish
     from soundscape.topics import DEPLOYMENT_LOG
 
-    detail = "passed the gate" if verdict.passed else f"refused by the gate: {'; '.join(verdict.reasons)}"[:DETAIL]
+    detail = "passed the gate" if verdict.passed else f"refused by the gate: {'; '.join(verdict.reasons)}"
+    detail = "; ".join([detail, *verdict.not_asked])[:DETAIL]
     steps = [("gated", detail)] + ([("retraining", f"one retraining is queued, because the gate refused {release}")] if queued else [])
     try:
         producer = new_producer(settings)

@@ -47,10 +47,15 @@ class Verdict:
         """Of every check that does not: its name and what it says."""
         return [f"{one.name}: {one.says}" for one in self.checks if not one.passed]
 
+    @property
+    def not_asked(self) -> list[str]:
+        """Of every check that could not be asked: its name and why. A release may pass so, and its verdict says it."""
+        return [f"{one.name}: {one.says}" for one in self.checks if not one.asked]
+
     def plain(self) -> dict[str, Any]:
         """What `soundscape gate --json` prints."""
         checks = [asdict(one) for one in self.checks]
-        return {"passed": self.passed, "reasons": self.reasons, "metrics": {**self.metrics, "checks": checks}}
+        return {"passed": self.passed, "reasons": self.reasons, "metrics": {**self.metrics, "not_asked": self.not_asked, "checks": checks}}
 
 
 def judge(
@@ -113,7 +118,7 @@ def judge(
         gate_checks.int8_agrees(_maps(heard.rows, FLOAT32) if files else {}, _maps(heard.rows, CANDIDATE)),
         gate_checks.pytorch_agrees(loaded.release.metrics),
         gate_checks.triton_agrees(
-            gate_served.triton_differences(settings, ears, waves), {one.name: one.precision for one in loaded.release.members}
+            gate_served.triton_parity(settings, ears, waves), {one.name: one.precision for one in loaded.release.members}
         ),
         gate_checks.fits(gate_served.sizes(loaded), gate_served.given(loaded)),
         gate_checks.quick_enough(

@@ -5,19 +5,24 @@ from __future__ import annotations
 import socket
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.features import Float32
 from soundscape.release import LoadedRelease
 from soundscape.settings import HOST, Port, Settings
 from trainer.evaluation.hear import Ears, features_of, specs_of
+from trainer.gate_checks import Parity
 
 TIMES = 50
 TRITON_S = 10.0
 """Seconds for one inference."""
+AWAY = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
+"""What says nothing of the model: the server is gone, its queue is full, or it is busy."""
 
 
 def float32_files(loaded: LoadedRelease) -> dict[str, Path]:
@@ -60,22 +65,42 @@ def answers_at(settings: Settings, port: Port) -> bool:
         return False
 
 
-def triton_differences(settings: Settings, ears: Ears, waves: Sequence[Float32]) -> dict[str, float | None]:
-    """Largest difference in probability between Triton and the file, of each member; None where it is not loaded, or no Triton is here."""
-    members = ears.loaded.release.members
-    out: dict[str, float | None] = dict.fromkeys(one.name for one in members)
+def triton_parity(settings: Settings, ears: Ears, waves: Sequence[Float32]) -> Parity:
+    """Triton beside the files on the same sounds; the deployer serves the release for as long as it takes, if no site's state names it."""
     if not answers_at(settings, Port.TRITON_GRPC):
-        return out
+        return Parity(unasked="no Triton answers here; `soundscape up` starts it")
+    try:
+        with _on_loan(settings, ears.loaded):
+            return Parity(_differences(settings, ears, waves))
+    except Unavailable as error:
+        return Parity(unasked=str(error))
+    except Invalid as error:
+        return Parity(failed=error.detail)
+
+
+@contextmanager
+def _on_loan(settings: Settings, loaded: LoadedRelease) -> Iterator[None]:
+    """Let the deployer serve a release meanwhile. Raises Invalid where Triton cannot, Unavailable where the deployer cannot be asked."""
+    from soundscape.operator import ask
+
+    loan = ask(settings, "POST", "/loan", {"release": loaded.folder.name, "digest": loaded.digest})["loan"]
+    try:
+        yield
+    finally:
+        with suppress(Unavailable, Invalid):  # it ends by itself then
+            ask(settings, "DELETE", f"/loan/{loan}")
+
+
+def _differences(settings: Settings, ears: Ears, waves: Sequence[Float32]) -> dict[str, float]:
+    """Largest difference in probability, of each member. Raises Unavailable if Triton went away, Invalid if it does not answer."""
     import grpc
     from tritonclient.grpc import InferenceServerClient, InferInput
     from tritonclient.utils import InferenceServerException
 
     client = InferenceServerClient(settings.address(Port.TRITON_GRPC))
+    found: dict[str, float] = {}
     try:
-        for member in members:
-            if not client.is_model_ready(member.triton_name, client_timeout=TRITON_S):
-                continue
-            found = []
+        for member in ears.loaded.release.members:
             for wave in waves:
                 features = features_of(wave, specs_of(ears.loaded)).by_spec
                 batch = features[member.feature_fingerprint]
@@ -83,13 +108,17 @@ def triton_differences(settings: Settings, ears: Ears, waves: Sequence[Float32])
                 tensor.set_data_from_numpy(batch)
                 answer = client.infer(member.triton_name, [tensor], client_timeout=TRITON_S).as_numpy("output")
                 own = ears.members(features)[member.name]
-                found.append(float(np.abs(answer - own).max()) if answer is not None and answer.shape == own.shape else float("inf"))
-            out[member.name] = max(found)
-    except (InferenceServerException, grpc.RpcError):  # it went away, or is about to load: then it was not asked
-        return out
+                same = answer is not None and answer.shape == own.shape and np.isfinite(answer).all()
+                found[member.name] = max(found.get(member.name, 0.0), float(np.abs(answer - own).max()) if same else float("inf"))
+    except InferenceServerException as error:
+        if str(error.status()) in AWAY:
+            raise Unavailable(f"Triton did not answer ({error.status()})") from error
+        raise Invalid(Reason.RELEASE_INVALID, f"{error.status()} {error.message()}"[:400]) from error
+    except grpc.RpcError as error:
+        raise Unavailable("Triton did not answer") from error
     finally:
         client.close()
-    return out
+    return found
 
 
 def _file(loaded: LoadedRelease, name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from soundscape import confidence
 from soundscape.features import FeatureSpec
 from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
 from trainer import evaluate, quantize, rivals, store, thresholds
@@ -115,9 +116,11 @@ def released(
     items = prepared.of(judged_on)
     truth, recordings = prepared.truth(items)
     common, own = thresholds.choose(mixed.truth, quantize.sigmoid(mixed.logits))
+    answers = answer(items)
     metrics: dict[str, Any] = {
-        judged_on: measured(prepared, truth, answer(items), recordings),
+        judged_on: measured(prepared, truth, answers, recordings),
         "training": origin.training,
+        confidence.RECORD: confidence.record(quantize.sigmoid(answers), own, judged_on),
         "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
     }
     if prepared.of(store.JUDGE):

@@ -29,7 +29,7 @@ from soundscape.events import ClipAnalysed, ClipRecorded, Name, Names
 from soundscape.events import clip_id as identity
 from soundscape.keys import Key
 from soundscape.metrics import ANSWER_SECONDS, CLIPS_IN, CLIPS_OUT, STAGE_SECONDS
-from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS
+from soundscape.topics import DEAD_LETTERS, LANES, PREDICTIONS, TOUR_EVENTS
 from soundscape.wire import decode, encode
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -121,7 +121,8 @@ async def _take(request: Request, query: Told, key: Key, services: Services, unt
         if before is None or before.state == "dead":
             _check_room(services)
             prepared = prepared or await prepare_sound(body, services.children)
-            event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request))
+            tour = services.tours.started(told.tour_id) if told.tour_id else None
+            event = recorded(prepared, clip_id, digest, site, stream, told, traceparent(request), tour.start.at if tour else None)
             await _publish(services, event, lane_of(prepared.seconds))
             services.answers.queued(clip_id, site, before)
         return Taken(clip_id, told, None, answer)
@@ -137,7 +138,7 @@ async def _remembered(services: Services, clip_id: str) -> Known | None:
 
 def _check_room(services: Services) -> None:
     """Raise Problem (503) where a clip could not be kept or answered whatever its length, which decoding alone may tell."""
-    for topic in (PREDICTIONS, DEAD_LETTERS):  # who listens to neither may miss the answer for ever
+    for topic in (PREDICTIONS, DEAD_LETTERS, TOUR_EVENTS):  # who has not read these may miss the answer, or when the tour started
         services.reports.require(topic.name)
     services.guard.check_disk()
     try:

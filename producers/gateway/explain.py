@@ -36,6 +36,7 @@ async def get_explanation(clip_id: UUID, key: Guide, services: Given) -> dict[st
         feedback=await services.feedback.read(services.feedback.standing(clip), log),
         labels=await services.labels.of(clip, log),
         tour=tour.summed if tour is not None and tour.summed.site == one.answer.site else None,
+        rows=await services.rows.of(tour_id_of(one.answer)),
         shadows=await services.shadows.of(clip, log),
     )
     return await asyncio.to_thread(explanation, found)  # three minutes over thousands of labels take a while

@@ -71,7 +71,16 @@ def lane_of(seconds: float | None) -> Literal["live", "bulk"]:
     return "bulk" if seconds is not None and seconds > LIVE_S else "live"
 
 
-def recorded(prepared: Prepared, clip_id: str, digest: str, site: str, stream: str, told: Told, traceparent: str | None) -> ClipRecorded:
+def recorded(
+    prepared: Prepared,
+    clip_id: str,
+    digest: str,
+    site: str,
+    stream: str,
+    told: Told,
+    traceparent: str | None,
+    tour_started_at: datetime | None = None,
+) -> ClipRecorded:
     """The event of a clip, for its lane. Raises pydantic's ValidationError only if a caller passes what it did not check."""
     kind = MinuteRecorded if lane_of(prepared.seconds) == "bulk" else ClipRecorded
     return kind.model_validate(
@@ -84,6 +93,7 @@ def recorded(prepared: Prepared, clip_id: str, digest: str, site: str, stream: s
             "content_type": prepared.content_type,
             "feature_fingerprint": prepared.feature_fingerprint,
             "tour_id": told.tour_id,
+            "tour_started_at": tour_started_at,
             "recorded_at": told.recorded_at,
             "latitude": told.latitude,
             "longitude": told.longitude,

@@ -46,7 +46,14 @@ _EXPLAINED = {
     "feedback": [],
     "labels": [],
     "tour": _SUMMED,
-    "contributed": [{"label": "tenwar", "status": "confirmed", "by_person": False, "clips": 2, "best_of_tour": True}],
+    "tour_before": None,
+    "tour_after": {**_SUMMED, "clips": 1},
+    "contributed": [
+        {
+            "label": "tenwar", "before": None, "after": "provisional", "status": "confirmed", "by_person": False, "clips": 2,
+            "best_of_tour": True,
+        }
+    ],
     "shadows": [],
 }
 _KEYS: Responses = {

@@ -24,12 +24,14 @@ from producers.gateway.services import Services
 from producers.gateway.sites import Sites
 from producers.gateway.standing import Feedback, Labels, Shadows
 from producers.gateway.touring import Tours
+from producers.tour_past import rows_of
 from soundscape import audio
 from soundscape.events import Place
 from soundscape.isolation import ChildPool
 from soundscape.keys import KeyRing, keys_file
 from soundscape.settings import HOST, Port, Settings, get_settings
 from soundscape.topics import DEAD_LETTERS, DEPLOYMENTS, FEEDBACK, LABELS, LANES, PREDICTIONS, SHADOW_PREDICTIONS, TOUR_EVENTS, TOURS
+from soundscape.tours import Row
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Gateway:
             children=self._children,
             reports=self,
             log=self._reader,
+            rows=_Rows(settings),
             feedback=feedback,
             labels=labels,
             shadows=shadows,
@@ -133,6 +136,17 @@ class Gateway:
         """Raise Problem (503, starting) while the topic has not been read to its end once."""
         if any(follower.topic.name == topic and not follower.ready.is_set() for follower in self._followers):
             raise Problem(503, "starting", f"The gateway is reading {topic} still; ask again in a moment.")
+
+
+class _Rows:
+    """Asks the process that keeps the tours' rows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def of(self, tour: str) -> dict[str, Row] | None:
+        """As `rows_of`, beside the work that goes on."""
+        return await asyncio.to_thread(rows_of, self._settings, tour)
 
 
 class _Server(uvicorn.Server):

@@ -14,6 +14,7 @@ from producers.gateway.touring import Tours
 from soundscape.events import Place
 from soundscape.isolation import Runs
 from soundscape.keys import KeyRing
+from soundscape.tours import Row
 from soundscape.wire import Message
 
 
@@ -54,6 +55,13 @@ class Reports(Protocol):
         """Raises Problem (503) while the topic has not been read to its end once: what is known of it may be old."""
 
 
+class KnowsRows(Protocol):
+    """Knows what a tour is derived from."""
+
+    async def of(self, tour: str) -> dict[str, Row] | None:
+        """Its rows by label; None where nobody has them, or nobody answers."""
+
+
 @dataclass(frozen=True)
 class Services:
     """All of it."""
@@ -67,6 +75,7 @@ class Services:
     children: Runs
     reports: Reports
     log: Reads
+    rows: KnowsRows
     feedback: Feedback = field(default_factory=Feedback)
     labels: Labels = field(default_factory=Labels)
     shadows: Shadows = field(default_factory=Shadows)

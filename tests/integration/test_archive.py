@@ -22,6 +22,7 @@ from soundscape.kafka import abandon, new_consumer, new_producer, read_all, say
 from soundscape.settings import Settings
 from soundscape.testing import Stack, ogg
 from soundscape.testing_log import Log, clip
+from soundscape.testing_tours import Summaries
 from soundscape.topics import FEEDBACK, LABELS, PREDICTIONS, TOURS, Topic
 from soundscape.wire import decode
 
@@ -82,8 +83,8 @@ class Story:
         abandon(self._producer)
 
     def heard(self, second: int, hertz: float) -> ClipRecorded:
-        """A clip, answered."""
-        event = clip(ogg(hertz=hertz), stream=self.stream, recorded_at=START + timedelta(seconds=second))
+        """A clip of the tour, answered."""
+        event = clip(ogg(hertz=hertz), stream=self.stream, tour_id=self.stream, recorded_at=START + timedelta(seconds=second))
         self._log.prediction(self._log.send(event))
         return event
 
@@ -107,11 +108,10 @@ class Story:
              "verdict": verdict, "labels": labels, "by": "ana", "provenance": "page", "labelled_at": datetime.now(UTC)}
         ))  # fmt: skip
 
-    def tour(self, clips: int) -> None:
-        """The tour's summary."""
-        say(self._producer, TOURS, TourSummed(
-            tour_id=self.stream, site="test", species=("mid",), clips=clips, at=datetime.now(UTC), started_at=START,
-        ))  # fmt: skip
+    def summed(self, clips: int) -> None:
+        """Wait until the tour's summary holds so many clips."""
+        with Summaries(self._log.settings) as summaries:
+            summaries.until(self.stream, lambda found: found.clips == clips, f"{clips} clips of the tour")
 
 
 @pytest.fixture
@@ -125,17 +125,18 @@ def story(stack: Stack, log: Log) -> Iterator[Story]:
 def test_the_archive_is_what_a_recount_of_the_log_says(stack: Stack, story: Story, tmp_path: Path) -> None:
     """Stopped and started again in the middle, with records that come twice, corrections and a voice."""
     kept = Kept(stack.settings, tmp_path)
-    one, two, three, four = (story.heard(n, hertz) for n, hertz in enumerate((500.0, 2000.0, 8000.0, 2000.0)))
+    one, two = story.heard(0, 500.0), story.heard(1, 2000.0)
     story.guide(one, "wrong", heard=("low",))
-    story.tour(2)
+    story.summed(2)
     kept.run()
+    three, four = story.heard(2, 8000.0), story.heard(3, 2000.0)
     story.guide(one, "right", heard=("low",))
     story.guide(two, "species", "top", heard=("mid",))
     story.label(three, "nothing")
     story.label(four, "speech")
     story.answered_again(one)
     story.answered_again(four)
-    story.tour(4)
+    story.summed(4)
     kept.run()
 
     answers = {str(event.clip_id): event for event in said(stack.settings, PREDICTIONS, ClipAnalysed) if not event.probe}

@@ -14,12 +14,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from soundscape.events import ClipLabelled, FeedbackGiven, TourSummed
+from soundscape.events import ClipLabelled, FeedbackGiven
 from soundscape.kafka import new_consumer, read_all
 from soundscape.settings import Settings
 from soundscape.testing import Stack, ogg, wait_for
 from soundscape.testing_log import Log
-from soundscape.topics import FEEDBACK
+from soundscape.testing_log import clip as recorded
+from soundscape.topics import FEEDBACK, TOURS
 from soundscape.wire import decode
 
 
@@ -112,20 +113,26 @@ def test_a_tour_is_started_followed_and_ended(stack: Stack, client: Callable[...
 
 
 def test_a_summary_is_told_over_get_and_as_it_comes(stack: Stack, log: Log, client: Callable[..., httpx.Client]) -> None:
-    guide, day = client(), f"H-{uuid4()}@2026-11-24"
+    guide, recorder = client(), f"H-{uuid4()}"
+    day = f"{recorder}@2026-11-24"
     path = f"/v1/tours/{day}"
 
-    def summed(clips: int) -> TourSummed:
-        return TourSummed(tour_id=day, site="test", species=("mid",), clips=clips, at=datetime.now(UTC))
+    def heard(second: int) -> None:
+        moment = datetime(2026, 11, 24, 6, 0, second, tzinfo=UTC)
+        log.prediction(log.send(recorded(ogg(), stream=recorder, recorder=recorder, recorded_at=moment)))
 
     assert guide.get(path).status_code == 404
-    first = log.put("tours", summed(1))
+    heard(0)
     wait_for(lambda: guide.get(path).status_code == 200, "the summary")
     with guide.stream("GET", f"{path}/events", headers={"Last-Event-ID": "9-999"}) as answer:
         lines = answer.iter_lines()
-        assert next_event(lines) == (first.removeprefix("tours:").replace(":", "-"), 1)
-        second = log.put("tours", summed(2))
-        assert next_event(lines) == (second.removeprefix("tours:").replace(":", "-"), 2)
+        told = [next_event(lines)]
+        heard(1)
+        told.append(next_event(lines))
+    consumer = new_consumer(stack.settings)
+    places = [f"{one.partition}-{one.offset}" for one in read_all(consumer, [TOURS.name]) if one.key == day.encode()]
+    consumer.close()
+    assert told == [(place, clips) for clips, place in enumerate(places, 1)]
     assert guide.get(path).json()["clips"] == 2
 
 
@@ -158,6 +165,8 @@ def test_why_a_clip_was_answered_so_is_told_by_gateway_and_command_alike(
     assert (said["release"]["name"], said["gone"], said["recording"]["content_type"]) == ("tones", False, "audio/ogg")
     assert said["members"][0]["weight"] == 1.0 and said["windows"][0]["members"]["tones"]["mid"] > 0.5
     assert [one["stage"] for one in said["stages"]][-1] == "predicted" and len(said["feedback"]) == 1
+    assert (said["tour_before"], said["tour_after"]["clips"]) == (None, 1)
+    assert [(one["before"], one["after"]) for one in said["contributed"]] == [(None, "confirmed")], "a guide said that it is right"
     assert clip in stack.run("explain", clip).stdout
     speech = ClipLabelled(
         label_id=str(uuid4()), clip_id=log.prediction(clip).clip_id, stream=said["clip"]["stream"], site="test", start_s=0, end_s=5,

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer
 
+from consumers.model_server import ModelServer
 from soundscape.canary import role_of
 from soundscape.deployments import read_states
 from soundscape.events import ClipAnalysed, DeploymentStepped, SiteDeployed
 from soundscape.kafka import new_consumer, read_all
 from soundscape.release import RELEASE_FILE, load_release, write_release
-from soundscape.testing import Stack, ogg, tone_release, wait_for
+from soundscape.testing import Stack, ogg, tone, tone_release, wait_for
 from soundscape.topics import DEPLOYMENT_LOG, PREDICTIONS, SHADOW_PREDICTIONS, Topic
 from soundscape.wire import decode
+from trainer.evaluation.hear import Ears
+from trainer.gate_served import triton_parity
 
 SITE = "trial"
 HERTZ = (500.0, 2000.0, 8000.0)
@@ -83,7 +86,7 @@ def test_the_way_of_a_candidate(stack: Stack, champion: str, consumer: KafkaCons
         (gates / f"{loaded.digest}.json").write_text(json.dumps({"passed": True, "reasons": [], **other}))
         refused = stack.run("candidate", "tones-candidate", "--site", SITE, check=False)
         assert refused.returncode == 2 and "another champion or site" in refused.stderr
-    verdict = {"passed": True, "reasons": [], "site": SITE, "champion": state(stack).champion.digest}
+    verdict = {"passed": True, "reasons": [], "not_asked": ["triton: not asked"], "site": SITE, "champion": state(stack).champion.digest}
     (gates / f"{loaded.digest}.json").write_text(json.dumps(verdict))
     assert "shadow" in stack.run("candidate", "tones-candidate", "--site", SITE).stdout
     again = stack.run("candidate", "tones-champion", "--site", SITE, "--force", check=False)
@@ -123,8 +126,21 @@ def test_the_way_of_a_candidate(stack: Stack, champion: str, consumer: KafkaCons
     found = stack.audit()
     assert (found["lost"], found["twice"]) == (0, 0)
     steps = [decode(DeploymentStepped, record.headers, record.value) for record in read_all(consumer, [DEPLOYMENT_LOG.name])]
+    assert [one.detail for one in steps if (one.site, one.step) == (SITE, "shadowed")] == ["triton: not asked"]
     mine = [one.step for one in steps if one.site == SITE and one.step not in ("asked", "loaded", "answered")]
     assert mine == ["committed", "shadowed", "canaried", "promoted", "rolled-back"]
+
+
+def test_the_gate_has_a_release_served_for_as_long_as_it_compares(stack: Stack, champion: str) -> None:
+    """No state names it, before and after."""
+    loaded = tone_release(stack.settings.releases / "tones-measured", "tones-measured")
+    (model,) = [member.triton_name for member in loaded.release.members]
+    server = ModelServer(stack.settings)
+    assert model not in server.loaded()
+    found = triton_parity(stack.settings, Ears(loaded), [tone(5.0, hertz) for hertz in HERTZ])
+    assert (found.unasked, found.failed) == ("", "") and found.differences["tones"] < 1e-3
+    wait_for(lambda: model not in server.loaded(), "the loan's end")
+    assert champion and all(one.triton_name in server.loaded() for one in load_release(stack.settings.releases / "tones").release.members)
 
 
 def paired(stack: Stack, pairs: int) -> dict[str, Any] | None:

@@ -127,6 +127,8 @@ def test_a_sound_release_passes_and_the_deployer_finds_its_verdict(home: Path) -
     assert (code, said["passed"], said["reasons"]) == (0, True, [])
     settings = get_settings()
     kept = json.loads((settings.state / "gates" / f"{load_release(settings.releases / GOOD).digest}.json").read_text())
+    assert kept["not_asked"] == said["metrics"]["not_asked"]
+    assert [one.partition(":")[0] for one in kept["not_asked"]] == ["slices", "triton"] and "no Triton answers here" in kept["not_asked"][1]
     assert kept["passed"] and kept["release"] == GOOD and kept["data_digest"] == said["metrics"]["set"]["digest"]
     assert not (settings.state / "retraining").exists()
     asked_for = {one["name"] for one in said["metrics"]["checks"]}
@@ -177,8 +179,11 @@ def test_random_weights_are_refused_because_they_hear_nothing_and_one_retraining
         member = release.members[0].model_copy(update=update)
         write_release(folder, release.model_copy(update={"name": "random", "members": (member,)}))
 
-    code, said = asked(broken(settings, "random", forget))
-    assert code == 1 and "positive" in names_of(said)
+    code, said = asked(broken(settings, "random", forget), "--champion", GOOD)
+    assert code == 1 and names_of(said) == ["slices", "positive"]
+    worse, deaf = said["reasons"]
+    assert worse.startswith(f"slices: worse than {GOOD} on soundscapes by 0.")
+    assert deaf.startswith("positive: 0 of 5 known positives are named")
     queue = settings.state / "retraining" / f"{settings.site}.json"
     queued = json.loads(queue.read_text())
     assert (queued["release"], queued["because"], queued["reasons"]) == ("random", "gate", said["reasons"])

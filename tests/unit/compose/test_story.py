@@ -34,6 +34,7 @@ from soundscape.events import (
     FeedbackGiven,
     Place,
     ReleaseRef,
+    Share,
     SiteDeployed,
     Stages,
     TourMoved,
@@ -75,6 +76,7 @@ class World:
         self.state: SiteDeployed | None = None
         self.commands: list[str] = []
         self.judged: Counter[str] = Counter()
+        self.started: dict[str, datetime] = {}
         self.poisoned: list[str] = []
         self.trials = 0
         self.audit = {"waiting": 0, "accepted": 9, "predicted": 9, "dead": 0, "lost": 0, "twice": 0}
@@ -115,7 +117,7 @@ class World:
         """A clip is answered, and by the other release beside; the release that the guide saw."""
         assert self.state is not None
         candidate = self.state.candidate
-        role = role_of(self.state, tour)
+        role = role_of(self.state, tour, self.started.get(tour))
         mine, other = (candidate, self.state.champion) if role == "canary" else (self.state.champion, candidate)
         assert mine is not None
         name = mine.name
@@ -124,7 +126,9 @@ class World:
             name = "another"
         if broken == "a guide sees the candidate in the shadow" and stage == "shadow" and candidate is not None:
             name = candidate.name
-        if broken == "a tour hears two releases" and stage == "canary" and n % 3 == 0 and candidate is not None:
+        if broken == "a tour under way changes" and stage == "canary" and not tour.endswith("-canary") and candidate is not None:
+            name = candidate.name
+        if broken == "a tour hears two releases" and tour.endswith("-canary") and n % 3 == 0 and candidate is not None:
             name = candidate.name
         if broken == "the canary answers nobody" and stage == "canary":
             name = self.state.champion.name
@@ -235,7 +239,8 @@ class World:
             self.become(candidate=ref(name), stage="shadow")
 
     def do_canary(self, share: str, *_: str) -> None:
-        self.become(stage="canary", share=1.0 if self.broken == "the canary answers everybody" else float(share))
+        wide = 1.0 if self.broken == "the canary answers everybody" else float(share)
+        self.become(stage="canary", share=wide, shares=(Share(share=wide, since=datetime.now(UTC)),))
 
     def do_trial(self, *_: str) -> Any:
         self.trials += 1
@@ -273,6 +278,7 @@ class Guide:
     def ask(self, method: str, path: str, json: dict[str, Any]) -> None:
         """Start a tour."""
         assert (method, path) == ("POST", "/v1/tours")
+        self.world.started[json["tour_id"]] = datetime.now(UTC)
         if not (self.world.broken == "a tour's start is lost" and json["tour_id"].endswith("-0")):
             self.world.say(TOUR_EVENTS, TourMoved(tour_id=json["tour_id"], site=SITE, what="started", by="ana", at=datetime.now(UTC)))
 
@@ -404,6 +410,7 @@ BROKEN = {
         "the shadow is silent": "Not within .* the shadow's answers", "the shadow is another release's": "another release's",
     },
     "canary": {
+        "a tour under way changes": "under way changed its release",
         "the trial always lacks something": "The trial still lacks", "a tour hears two releases": "A tour heard two releases",
         "the canary answers everybody": "all or none", "the canary answers nobody": "all or none",
         "the candidate goes during the canary": "on the canary no more",

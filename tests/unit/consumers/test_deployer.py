@@ -13,6 +13,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from consumers import deployer as module
+from consumers import loans
 from consumers.deployer import Deployer
 from consumers.earning import Earning
 from consumers.model_server import ModelServer, build, configuration
@@ -191,6 +192,41 @@ def test_triton_is_brought_to_what_the_states_name(world: World) -> None:
     world.deployer.reconcile()
     assert world.server.there == {world.name("one"), world.name("two")}
     assert "unload stranger-0123" in world.story and world.deployer.trouble == ""
+
+
+def test_a_release_on_loan_is_served_until_it_is_given_back(world: World) -> None:
+    """Loaded, probed and kept, though no state names it; what a state names stays loaded."""
+    world.deploy("one")
+    digests = {name: load_release(world.settings.releases / name).digest for name in ("one", "two")}
+    first, second, own = (world.deployer.lend(name, digests[name]) for name in ("two", "two", "one"))
+    world.deployer.reconcile()
+    assert world.server.there == {world.name("one"), world.name("two")}
+    world.deployer.give_back(first)
+    world.deployer.give_back(own)
+    world.deployer.reconcile()
+    assert world.name("two") in world.server.there, "somebody else still measures it"
+    world.deployer.give_back(second)
+    world.deployer.reconcile()
+    assert world.server.there == {world.name("one")}
+
+
+def test_a_loan_that_nobody_gives_back_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.deployer.lend("two", load_release(world.settings.releases / "two").digest)
+    monkeypatch.setattr(loans, "LONGEST_S", 0.0)
+    world.deployer.lend("three", load_release(world.settings.releases / "three").digest)
+    world.deployer.reconcile()
+    assert world.server.there == {world.name("two")}
+
+
+def test_what_does_not_answer_or_was_changed_is_not_lent(world: World) -> None:
+    digest = load_release(world.settings.releases / "two").digest
+    with pytest.raises(Invalid, match="changed"):
+        world.deployer.lend("two", "0" * 64)
+    world.server.hopeless.add(world.name("two"))
+    with pytest.raises(Invalid, match="does not answer its probe"):
+        world.deployer.lend("two", digest)
+    world.deployer.reconcile()
+    assert world.server.there == set()
 
 
 def test_a_dead_stub_is_healed_and_its_clips_are_sent_again(world: World) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from consumers import quality
+from consumers.quality_rules import Drift
 from soundscape.events import ClipLabelled
 from soundscape.settings import Settings
 from soundscape.wire import encode
@@ -52,7 +53,8 @@ def test_enough_new_labels(tmp_path: Path, log: list[Any], monkeypatch: pytest.M
 
 def test_a_drift_about_which_somebody_said_something(tmp_path: Path, log: list[Any]) -> None:
     settings = Settings(data_dir=tmp_path, retrain_labels=300)
-    assert quality.due(settings, "s", {"species mix": 0.9}) is None, "there is nothing new to learn from"
+    assert quality.due(settings, "s", {"species mix": Drift(0.9)}) is None, "there is nothing new to learn from"
     labelled(log, 1)
-    assert quality.due(settings, "s", {"species mix": 0.2}) is None
-    assert quality.due(settings, "s", {"species mix": 0.9}) == "drift of the species mix (PSI 0.90)"
+    assert quality.due(settings, "s", {"species mix": Drift(0.2)}) is None
+    assert quality.due(settings, "s", {"species mix": Drift(unknown="too few"), "scores": Drift(0.9)}) is None, "scores alone ask for none"
+    assert quality.due(settings, "s", {"species mix": Drift(0.9)}) == "drift of the species mix (PSI 0.90)"

@@ -23,12 +23,20 @@ def test_the_whole_way(site: SiteDeployed) -> None:
     small = shared(shadow, 0.2, "ana")
     large = shared(small, 0.5, "ana")
     assert (large.generation, large.stage, large.share, large.since) == (4, "canary", 0.5, shadow.since)
+    assert [one.share for one in large.shares] == [0.2, 0.5] and [one.since for one in large.shares] == [small.at, large.at]
     after = promoted(large, "ana", "by command")
+    assert after.shares == () and offered(after, "here", OTHER, "ana").shares == ()
     assert (after.champion, after.previous, after.candidate, after.stage, after.share) == (NEW, OLD, None, "champion", 0.0)
     back = rolled_back(after, "ana", "by command")
     assert (back.champion, back.previous, back.generation) == (OLD, None, 6)
     with pytest.raises(Invalid, match="neither a candidate nor a previous champion"):
         rolled_back(back, "ana", "said once more, it would bring back what was rolled back")
+
+
+def test_the_shares_of_a_canary_of_before_they_were_kept_begin_with_its_own(site: SiteDeployed) -> None:
+    old = shared(offered(site, "here", NEW, "ana"), 0.2, "ana").model_copy(update={"shares": ()})
+    first, second = shared(old, 0.5, "ana").shares
+    assert (first.share, first.since, second.share) == (0.2, old.at, 0.5)
 
 
 def test_a_rollback_drops_the_candidate_and_nothing_else(site: SiteDeployed) -> None:

@@ -19,6 +19,7 @@ from soundscape.events import (
     Names,
     Place,
     ReleaseRef,
+    Share,
     SiteDeployed,
     Stages,
     Window,
@@ -145,6 +146,21 @@ def test_clips_that_the_champion_had_to_answer() -> None:
     assert (alarm.kind, set(alarm.clips)) == ("errors", {str(clip_of(n)) for n in failed})
     before = [answer(n, OLD, "a", generation=2) for n in failed]
     assert kinds(trial_of([*(event for n in good for event in both(n, "a", "a")), *before])) == [], "answered before the share was raised"
+
+
+def test_a_tour_that_was_under_way_is_no_failure_of_the_candidate() -> None:
+    """It stays with the champion, who answers it by right."""
+    state = STATE.model_copy(update={"shares": (Share(share=0.5, since=NOW),)})
+    on_canary = [n for n in range(200) if role_of(STATE, f"tour-{n % 10}") == "canary"]
+    good = [event for n in on_canary[:40] for event in both(n, "a", "a")]
+
+    def told(**more: Any) -> Trial:
+        trial = Trial(state, frozenset(LABELS))
+        for event in (*good, *(answer(n, OLD, "a", **more) for n in on_canary[40:50])):
+            trial.answered(event)
+        return trial
+
+    assert kinds(told(tour_started_at=NOW - timedelta(hours=1))) == [] and kinds(told(tour_started_at=NOW)) == ["errors"]
 
 
 def test_guides_who_reject_the_canary_more_often() -> None:

@@ -27,7 +27,9 @@ from soundscape.release import LoadedRelease, Member, Release, file_digest, writ
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
 from soundscape.testing_log import clip
-from soundscape.wire import Message, encode
+from soundscape.tour_rows import KINDS, Rows
+from soundscape.tours import Row
+from soundscape.wire import Message, decode, encode
 
 LABELS = ("frog", "owl", "wren")
 MORNING = datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
@@ -68,7 +70,7 @@ class World:
 
     def _services(self) -> Services:
         keys = KeyRing(keys_file(self.settings))
-        return Services(keys, self.sites, Answers(), self, self, self, self, self, self)
+        return Services(keys, self.sites, Answers(), self, self, self, self, self, self, self)
 
     def restart(self) -> None:
         """A new process: it knows what the log says, and of answers what the board finds."""
@@ -111,6 +113,15 @@ class World:
     async def read(self, place: Place) -> Record | None:
         lying = self.log[place.topic]
         return lying[place.offset] if place.offset < len(lying) and lying[place.offset].value is not None else None
+
+    async def of(self, tour: str) -> dict[str, Row] | None:
+        """The tour's rows, made of the log as the stream makes them."""
+        rows = Rows({})
+        for topic, kind in KINDS.items():
+            for record in self.log[topic]:
+                if record.value is not None:
+                    rows.apply(decode(kind, record.headers, record.value), record.offset)
+        return rows.of(tour) or None
 
     async def find(self, clip_id: str) -> Known | None:
         return self.older.get(clip_id)

@@ -19,6 +19,8 @@ from soundscape.events import ClipAnalysed, ClipLabelled, Place, Stages, TourSpe
 from soundscape.features import LOG_MEL
 from soundscape.wire import decode
 
+MORNING = datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
+
 
 def refused(answer: httpx.Response, status: int, reason: str) -> str:
     """Check that an answer is a problem document; its detail."""
@@ -75,15 +77,56 @@ async def test_the_whole_way_of_a_clip_is_told(world: Any) -> None:
     assert [one["label_id"] for one in said["labels"]] == ["l-1"]
     assert said["tour"]["diversity"] == 1
     assert said["contributed"] == [
-        {"label": "owl", "status": "confirmed", "by_person": True, "clips": 3, "best_of_tour": True},
-        {"label": "frog", "status": None, "by_person": False, "clips": 0, "best_of_tour": False},
-    ]
+        {
+            "label": "owl", "before": None, "after": "rejected", "status": "confirmed", "by_person": True, "clips": 3, "best_of_tour": True,
+        },
+        {"label": "frog", "before": None, "after": "rejected", "status": None, "by_person": False, "clips": 0, "best_of_tour": False},
+    ]  # fmt: skip
+    assert (said["tour_before"], said["tour_after"]["species"]) == (None, ["wren"]), "the labeler heard a wren alone"
     other = (await ana.get(f"/v1/clips/{world.answered()}/explanation")).json()["contributed"]
     assert [(one["label"], one["best_of_tour"]) for one in other] == [("owl", False)]
     (shadow,) = said["shadows"]
     assert (shadow["run_id"], shadow["only_here"], shadow["only_answered"]) == ("second", [], ["frog"])
     world.restart()
     assert (await ana.get(f"/v1/clips/{clip}/explanation")).json() == said
+
+
+async def test_the_tour_is_told_as_it_was_before_and_after_the_clip(world: Any) -> None:
+    """Whatever came later: another clip, a judgement of that, and the end."""
+    ana = await world.client("ana")
+    await ana.post("/v1/tours", json={"tour_id": "dawn", "started_at": MORNING.isoformat()})
+    first, second, third = (world.answered(heard=heard) for heard in (("owl",), ("owl", "frog"), ("wren", "frog")))
+    await ana.post(f"/v1/clips/{third}/feedback", json={"feedback_id": "a", "verdict": "species", "labels": ["frog"]})
+    await ana.post("/v1/tours/dawn/end", json={"ended_at": (MORNING + timedelta(hours=1)).isoformat()})
+
+    async def told(clip: str) -> tuple[list[Any], list[Any], dict[str, tuple[str | None, str | None]]]:
+        said = (await ana.get(f"/v1/clips/{clip}/explanation")).json()
+        was, became = (
+            [tour["clips"], {one["label"]: one["status"] for one in tour["heard"]}, tour["ended_at"]]
+            for tour in (said["tour_before"], said["tour_after"])
+        )
+        return was, became, {one["label"]: (one["before"], one["after"]) for one in said["contributed"]}
+
+    owl = {"owl": "provisional"}
+    both = {"owl": "confirmed", "frog": "provisional"}
+    assert await told(first) == ([0, {}, None], [1, owl, None], {"owl": (None, "provisional")})
+    assert await told(second) == ([1, owl, None], [2, both, None], {"owl": ("provisional", "confirmed"), "frog": (None, "provisional")})
+    assert (await told(third))[:2] == ([2, both, None], [3, {"owl": "confirmed", "frog": "confirmed", "wren": "rejected"}, None])
+
+
+async def test_where_the_rows_are_dropped_only_the_newest_state_is_told(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide, clip = await world.client("ana"), world.answered()
+    world.follow("tours", tour(answer_of(world)))
+
+    async def nothing(_: str) -> None:
+        return None
+
+    monkeypatch.setattr(world, "of", nothing)
+    said = (await guide.get(f"/v1/clips/{clip}/explanation")).json()
+    assert (said["tour"]["clips"], said["tour_before"], said["tour_after"]) == (3, None, None)
+    out = io.StringIO()
+    show(said, Console(width=200, file=out))
+    assert "before and after this clip: not known" in out.getvalue()
 
 
 async def test_what_the_log_or_the_machine_has_lost_is_said(world: Any) -> None:
@@ -155,12 +198,14 @@ async def test_an_explanation_is_printed_for_people(world: Any, whole: bool) -> 
     found = Evidence(answer, Place(topic="predictions", partition=0, offset=0), None)
     if whole:
         shadow = world.analysed(heard=("frog",)).model_copy(update={"release": "candidate"})
-        found = Evidence(answer, found.place, None, world.loaded, judged, [label(clip)], tour(answer), [shadow])
+        rows = await world.of("dawn")
+        found = Evidence(answer, found.place, None, world.loaded, judged, [label(clip)], tour(answer), rows, [shadow])
     out = io.StringIO()
     show(json.loads(json.dumps(explanation(found))), Console(width=200, file=out))
     text = out.getvalue()
     assert clip in text and "the log has lost it" in text and "predicted" in text and "0.800" in text
-    for part in ("Judged species by ana[bold]; wren; [red]", "Labelled species by lea", "owl is confirmed", "candidate: frog 0.80"):
+    parts = ("Judged species by ana[bold]; wren; [red]", "Labelled species by lea", "candidate: frog 0.80")
+    for part in (*parts, "owl is confirmed; before this clip not counted, after it rejected", "before this clip none, after it 1 in 1"):
         assert (part in text) is whole, part
 
 

@@ -34,6 +34,7 @@ from soundscape.keys import KeyRing, create_key, keys_file
 from soundscape.release import Member, Release, file_digest, write_release
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
+from soundscape.tours import Row
 from soundscape.wire import Message, dead_letter, decode, encode
 
 LABELS = tuple(f"species{n:02d}" for n in range(12))
@@ -70,6 +71,9 @@ class World:
     def require(self, topic: str) -> None:
         if topic in self.unread:
             raise Problem(503, "starting", f"The gateway is reading {topic} still; ask again in a moment.")
+
+    async def of(self, tour: str) -> dict[str, Row] | None:
+        return None
 
     async def find(self, clip_id: str) -> Known | None:
         if self.lost:
@@ -195,6 +199,7 @@ async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
         children=world,
         reports=world,
         log=world,
+        rows=world,
         room=world.room,
     )
     transport = httpx.ASGITransport(create_app(services), raise_app_exceptions=False)
@@ -213,8 +218,8 @@ def refused(answer: httpx.Response, status: int, reason: str) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.parametrize("topic", ["predictions", "dead-letters"])
-async def test_no_clip_is_published_whose_answer_could_be_missed(world: World, client: httpx.AsyncClient, topic: str) -> None:
+@pytest.mark.parametrize("topic", ["predictions", "dead-letters", "tour-events"])
+async def test_no_clip_is_published_whose_answer_or_start_could_be_missed(world: World, client: httpx.AsyncClient, topic: str) -> None:
     world.unread = {topic}
     refused(await client.post("/v1/clips", content=CLIP, headers=OGG), 503, "starting")
     assert world.sent == []

@@ -179,6 +179,20 @@ async def test_a_clip_of_another_sites_tour_is_refused_and_a_late_one_is_taken(w
     assert len(world.log["clips"]) == 1
 
 
+async def test_a_clip_tells_when_its_tour_was_started(world: Any) -> None:
+    """By whoever started it, also after a restart; of a tour that nobody started nothing is told."""
+    ana, berta = await world.client("ana"), await world.client("berta")
+    await ana.post("/v1/tours", json={"tour_id": "dawn", "started_at": AT})
+    for n, (guide, tour) in enumerate(((ana, "dawn"), (berta, "dawn"), (ana, "unstarted"), (ana, "dawn"))):
+        if n == 3:
+            world.restart()
+        where = f"/v1/clips?tour_id={tour}&recorded_at=2026-11-24T11:31:0{n}Z"
+        assert (await guide.post(where, content=CLIP, headers={"Content-Type": "audio/ogg"})).status_code == 202
+    clips = [decode(ClipRecorded, record.headers, record.value) for record in world.log["clips"]]
+    start = datetime.fromisoformat(AT)
+    assert [one.tour_started_at for one in clips] == [start, start, None, start]
+
+
 async def test_nothing_is_moved_without_the_brokers_word(world: Any) -> None:
     guide = await world.client("ana")
     world.failure = Unavailable("The broker has not acknowledged it within 5 s; send it again.")

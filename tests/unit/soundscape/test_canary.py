@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from soundscape.canary import role_of, unit
-from soundscape.events import ReleaseRef, SiteDeployed
+from soundscape.events import ReleaseRef, Share, SiteDeployed
 
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 STREAMS = [f"tour-{n}" for n in range(2000)]
 
 
@@ -32,6 +33,30 @@ def on_canary(one: SiteDeployed) -> set[str]:
 def test_raising_the_share_only_adds_streams(low: float, high: float) -> None:
     low, high = sorted((low, high))
     assert on_canary(state(share=low)) <= on_canary(state(share=high))
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), st.integers(-1, 6))
+def test_a_tour_has_one_release_whatever_becomes_of_the_share(shares: list[float], began: int) -> None:
+    """From its start on, raised or lowered; one that began before the canary is the champion's."""
+    start = NOON + timedelta(minutes=10 * began + 5)
+    seen = set()
+    for n in range(1, len(shares) + 1):
+        steps = tuple(Share(share=one, since=NOON + timedelta(minutes=10 * m)) for m, one in enumerate(shares[:n]))
+        now = state(share=shares[n - 1], shares=steps)
+        if n > began:  # before it has begun nobody asks
+            seen.add(role_of(now, "tour-1", start))
+    assert len(seen) <= 1
+    if began < 0:
+        assert seen == {"champion"}
+
+
+def test_a_stream_of_which_no_start_is_known_has_the_share_of_now() -> None:
+    steps = (Share(share=0.01, since=NOON), Share(share=1.0, since=NOON + timedelta(hours=1)))
+    now = state(share=1.0, shares=steps)
+    assert role_of(now, "tour-1") == "canary"
+    assert role_of(now, "tour-1", NOON + timedelta(minutes=59)) == "champion" and unit("tour-1", "bb") > 0.01
+    assert role_of(now, "tour-1", NOON + timedelta(hours=1)) == "canary"
+    assert role_of(state(share=1.0), "tour-1", NOON) == "canary", "a state of before shares were kept"
 
 
 def test_the_share_is_a_share() -> None:

@@ -23,7 +23,9 @@ def test_the_latest_state_of_each_site(monkeypatch: pytest.MonkeyPatch) -> None:
         for site, n in (("here", 1), ("there", 1), ("here", 2))
     ]
     records = [
-        SimpleNamespace(value=message and message.value, headers=message.headers if message else [], offset=n)
+        SimpleNamespace(
+            value=message and message.value, headers=message.headers if message else [], topic="deployments", partition=0, offset=n
+        )
         for n, message in enumerate([*map(encode, states), FROM_LATER, None])
     ]
     monkeypatch.setattr(deployments, "new_consumer", lambda _: MagicMock())

@@ -168,10 +168,11 @@ def lane(release_of: Make) -> Iterator[Lane]:
 
 async def test_a_clip_becomes_one_prediction(lane: Lane) -> None:
     """With its place on the log, its release and its generation; asked of the model at the lane's priority."""
-    await lane.safe(record(tour_id="t", latitude=6.76))
+    began = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
+    await lane.safe(record(tour_id="t", tour_started_at=began, latitude=6.76))
     (answer,) = lane.answers
     assert not lane.deaths and answer.place == PLACE and (answer.release, answer.generation) == ("r1", 1)
-    assert (answer.tour_id, answer.latitude, len(answer.windows)) == ("t", 6.76, 2)
+    assert (answer.tour_id, answer.tour_started_at, answer.latitude, len(answer.windows)) == ("t", began, 6.76, 2)
     assert [(windows, priority) for _, windows, priority in lane.triton.asked] == [(2, 1)]
 
 

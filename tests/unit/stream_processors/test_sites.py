@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from soundscape.errors import Invalid
-from soundscape.events import ReleaseRef, SiteDeployed
+from soundscape.events import ReleaseRef, Share, SiteDeployed
 from soundscape.release import load_release
 from soundscape.settings import Settings
 from soundscape.testing import ogg, tone_release
@@ -45,6 +45,16 @@ def answering(sites: Sites, **changes: Any) -> tuple[str, str | None]:
 
 async def test_the_candidate_answers_and_the_champion_beside(sites: Sites) -> None:
     assert answering(sites) == ("new", "old")
+
+
+async def test_a_tour_that_was_under_way_stays_with_the_champion(sites: Sites) -> None:
+    """And the candidate answers beside."""
+    now = datetime.now(UTC)
+    before = sites._sites["test"].state
+    await sites._apply(before.model_copy(update={"generation": 2, "shares": (Share(share=1.0, since=now),)}))
+    assert answering(sites, tour_started_at=now - timedelta(seconds=1)) == ("old", "new")
+    assert answering(sites, tour_started_at=now) == ("new", "old")
+    assert answering(sites) == ("new", "old"), "a stream of which no start is known"
 
 
 async def test_the_candidate_is_seen_by_nobody_in_the_shadow(sites: Sites) -> None:

@@ -9,15 +9,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid5
 
+import httpx
 import pytest
 from aiokafka.errors import KafkaTimeoutError, RequestTimedOutError
 
 from soundscape.errors import Broken, Unavailable
 from soundscape.events import NAMESPACE, ClipAnalysed, Event, FeedbackGiven, Place, Stages, TourMoved, TourSummed
+from soundscape.health import serve_health
 from soundscape.metrics import TOURS_OPEN, TOURS_PASSED_OVER, UNREADABLE
 from soundscape.settings import Settings
+from soundscape.testing import free_base
 from soundscape.topics import PREDICTIONS, TOUR_ROWS, TOURS
 from soundscape.tour_rows import KINDS, Changed, row_key
 from soundscape.wire import decode, encode
@@ -201,6 +205,26 @@ async def test_a_tour_is_open_until_it_ends_also_after_a_restart(
     assert flow == ["stopped"], "what is read before Faust resumes the flow would be forgotten"
     assert open_tours() == 1
     assert not tours.not_yet()["recovering rows"]
+
+
+async def test_the_door_tells_the_rows_of_a_tour_once_they_are_recovered(
+    tours: Tours, producer: FakeProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of no other tour, and nothing while the changelog is read."""
+    await give(tours, moved(tour_id="a b ñ"))
+    await give(tours, moved())
+    assert tours.tell("/rows/a b ñ") is None
+    monkeypatch.setattr(tours.app, "_consumer", SimpleNamespace(stop_flow=lambda: None))
+    await tours._recover()
+    monkeypatch.setattr(tours.app, "_consumer", None)
+    port = free_base()
+    serve_health(port, tours.health, tours.tell)
+
+    def asked(path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{port}{path}")
+
+    assert asked(f"/rows/{quote('a b ñ', safe='')}").json() == {"": producer.rows()[row_key("a b ñ", "")]}
+    assert "soundscape_tours_open" in asked("/rows/other").text and asked("/healthz").json()["healthy"] is False
 
 
 async def test_rows_without_news_are_dropped_and_their_last_summary_stays(tours: Tours, producer: FakeProducer) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from trainer import gate_checks
 from trainer.evaluate import Difference
-from trainer.gate_checks import Compared
+from trainer.gate_checks import Check, Compared, Parity
+from trainer.gate_run import Verdict
 
 
 def _of(high: float, *, gated: bool = True) -> Compared:
@@ -47,14 +48,31 @@ def test_int8_may_lose_a_hundredth_on_every_kind() -> None:
     assert not gate_checks.int8_agrees({"soundscapes": 0.8, "focal": 0.9}, {"soundscapes": 0.8, "focal": 0.88}).passed
 
 
-def test_parity_is_asked_where_it_can_be() -> None:
+def test_parity_with_pytorch_is_what_training_recorded() -> None:
     assert gate_checks.pytorch_agrees({"int8": {"onnx_difference": 1e-5}}).passed
     assert not gate_checks.pytorch_agrees({"int8": {"onnx_difference": 0.1}}).passed
-    assert "not recorded" in gate_checks.pytorch_agrees({}).says
-    assert "not asked" in gate_checks.triton_agrees({"a": None}, {"a": "int8"}).says
-    assert gate_checks.triton_agrees({"a": 0.01, "b": None}, {"a": "int8", "b": "fp32"}).passed
-    refused = gate_checks.triton_agrees({"a": 0.01, "b": 0.01}, {"a": "int8", "b": "fp32"})
+    unknown = gate_checks.pytorch_agrees({})
+    assert unknown.passed and not unknown.asked and unknown.says.startswith("not asked")
+
+
+def test_parity_with_triton_holds_fails_or_was_not_asked() -> None:
+    precisions = {"a": "int8", "b": "fp32"}
+    assert gate_checks.triton_agrees(Parity({"a": 0.01, "b": 0.0001}), precisions).passed
+    refused = gate_checks.triton_agrees(Parity({"a": 0.01, "b": 0.01}), precisions)
     assert not refused.passed and "b by" in refused.says
+    deaf = gate_checks.triton_agrees(Parity(failed="it was loaded and does not answer"), precisions)
+    assert not deaf.passed and deaf.asked and "does not answer" in deaf.says
+    away = gate_checks.triton_agrees(Parity(unasked="no Triton answers here"), precisions)
+    assert away.passed and not away.asked and away.says == "not asked: no Triton answers here"
+
+
+def test_a_verdict_says_what_was_not_asked_whether_or_not_it_passes() -> None:
+    away = gate_checks.triton_agrees(Parity(unasked="no Triton answers here"), {})
+    for other in (Check("size", True, "small"), Check("size", False, "large")):
+        verdict = Verdict((other, away), {})
+        assert verdict.passed is other.passed
+        assert verdict.plain()["metrics"]["not_asked"] == ["triton: not asked: no Triton answers here"]
+    assert Verdict((Check("size", True, "small"),), {}).not_asked == []
 
 
 def test_size_counts_for_our_own_members() -> None:

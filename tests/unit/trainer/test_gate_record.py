@@ -40,6 +40,10 @@ def test_the_verdict_is_kept_under_the_digest_of_this_very_release(settings: Set
     assert path == settings.state / "gates" / f"{loaded.digest}.json" and settings.state.stat().st_mode & 0o777 == 0o700
     assert said["champion"] == loaded.digest
     assert said.items() >= {"release": "tones", "site": "s1", "passed": False, "reasons": ["c1: so it is"], "data_digest": "d" * 64}.items()
+    assert said["not_asked"] == []
+    away = Check("triton", True, "not asked: no Triton answers here", asked=False)
+    gate_record.record(settings, "s1", "tones", Verdict((away,), {}, "d" * 64, loaded), loaded)
+    assert json.loads(path.read_text())["not_asked"] == ["triton: not asked: no Triton answers here"]
     gate_record.record(settings, "s1", "tones", _verdict(loaded, True), loaded)
     assert json.loads(path.read_text())["passed"], "the last word counts"
 
@@ -125,4 +129,3 @@ def test_files_are_measured_as_they_are_served(settings: Settings, loaded: Loade
     again = load_release(loaded.folder)
     assert gate_served.float32_files(again) == {"tones": loaded.folder / "model-fp32.onnx"}
     assert gate_served.window_ms(again, tone(5.0, 500.0)) > 0
-    assert gate_served.triton_differences(settings, Ears(again), [tone(5.0, 500.0)]) == {"tones": None}
