@@ -162,6 +162,8 @@ class ClipAnalysed(Event):
     windows: tuple[Window, ...]
     detections: tuple[Detection, ...]
     left_out: tuple[LeftOut, ...] = ()
+    calibrated: bool = True
+    """Whether the thresholds were chosen for just the members that answered."""
     stages: Stages
     run_id: str | None = None
     """The replay that asked, on `shadow-predictions`."""

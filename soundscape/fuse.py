@@ -25,15 +25,20 @@ TOP = 5
 
 
 class Fused(NamedTuple):
-    """Scores of a clip, float32 (windows, labels), before and after the prior; `weights` float32 (labels,) or None."""
+    """Scores of a clip, float32 (windows, labels), before and after the prior; `weights` and `thresholds` float32 (labels,)."""
 
     unweighted: Float32
     scores: Float32
     weights: Float32 | None
+    """None without a prior."""
+    thresholds: Float32
+    """Those of the members that answered."""
+    calibrated: bool
+    """Whether thresholds were chosen for just these members."""
 
 
 def fuse(loaded: LoadedRelease, members: dict[str, Float32], silent: list[bool], recorded_at: datetime | None) -> Fused:
-    """Average the members' probabilities, label by label over the members that know it, and lower them by place and week.
+    """Average the members' probabilities, label by label over the members that know it, calibrate, and lower them by place and week.
 
     `members`: float32 (windows, outputs) of each member that answered. A silent window scores 0 throughout. A label that no
     present member knows scores 0.
@@ -47,10 +52,12 @@ def fuse(loaded: LoadedRelease, members: dict[str, Float32], silent: list[bool],
             total[:, columns] += own * members[member.name][:, : len(columns)]
             weight[columns] += own
     unweighted: Float32 = np.clip(total / np.maximum(weight, np.float32(1e-9)), 0.0, 1.0).astype(np.float32, copy=False)
+    if loaded.release.calibration is not None:
+        unweighted = loaded.release.calibration.apply(unweighted, loaded.label_names)
     unweighted[np.array(silent)] = 0.0
     weights = prior_weights(loaded, recorded_at)
     scores: Float32 = unweighted if weights is None else (unweighted * weights).astype(np.float32, copy=False)
-    return Fused(unweighted, scores, weights)
+    return Fused(unweighted, scores, weights, *loaded.thresholds_of(members.keys()))
 
 
 def prior_weights(loaded: LoadedRelease, recorded_at: datetime | None) -> Float32 | None:
@@ -72,7 +79,7 @@ def detect(loaded: LoadedRelease, fused: Fused) -> tuple[Detection, ...]:
 
     The threshold meets the score before the prior: place and week lower a row, they never hide it.
     """
-    above = fused.unweighted >= loaded.thresholds
+    above = fused.unweighted >= fused.thresholds
     found = []
     for column in np.flatnonzero(above.any(axis=0)):
         species = loaded.release.labels[column]
@@ -86,7 +93,7 @@ def detect(loaded: LoadedRelease, fused: Fused) -> tuple[Detection, ...]:
                     taxon=species.taxon,
                     confidence=round(float(fused.scores[best, column]), DIGITS),
                     unweighted=round(float(fused.unweighted[best, column]), DIGITS),
-                    threshold=round(float(loaded.thresholds[column]), DIGITS),
+                    threshold=round(float(fused.thresholds[column]), DIGITS),
                     start_s=first * WINDOW_S,
                     end_s=end * WINDOW_S,
                 )

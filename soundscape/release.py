@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from soundscape.calibration import Calibration, Thresholds
 from soundscape.errors import Invalid, Reason
 from soundscape.events import Name, Probability
 from soundscape.features import FeatureSpec
@@ -72,6 +74,10 @@ class Release(BaseModel):
     thresholds: dict[str, Probability] = {}
     """By label, where it is not `threshold`."""
     threshold: Probability = 0.5
+    thresholds_without: dict[str, Thresholds] = Field(default_factory=dict)
+    """By member, those that hold where it alone did not answer; where others did not, nothing was calibrated."""
+    calibration: Calibration | None = None
+    """What fused scores are worth; None leaves them as they are."""
     sound_events: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By sound event (`speech`, …), the labels that tell it, beside the events of the members."""
     prior_file: FileName | None = None
@@ -111,6 +117,11 @@ class Release(BaseModel):
             raise _invalid(self.name, "its labels are not the union of its members' labels in string order")
         if unknown := sorted(self.thresholds.keys() - set(union)):
             raise _invalid(self.name, f"it has thresholds for unknown labels ({', '.join(unknown[:3])})")
+        members = {member.name for member in self.members}
+        if len(members) != len(self.members):
+            raise _invalid(self.name, "two of its members have one name")
+        if unknown := sorted(self.thresholds_without.keys() - members):
+            raise _invalid(self.name, f"it has thresholds without unknown members ({', '.join(unknown[:3])})")
         if unknown := sorted({label for told in self.sound_events.values() for label in told} - set(union)):
             raise _invalid(self.name, f"its sound events are told by unknown labels ({', '.join(unknown[:3])})")
 
@@ -126,7 +137,15 @@ class LoadedRelease:
         """Of each member: int (its labels,), the release's column of each label's output."""
         self.weights = {member.name: self._weights(member) for member in release.members}
         """Of each member: float32 (its labels,), what each output weighs in the fusion."""
-        self.thresholds = np.array([release.thresholds.get(label, release.threshold) for label in self.label_names], np.float32)
+        self.thresholds = Thresholds(threshold=release.threshold, thresholds=release.thresholds).by_label(self.label_names)
+        self._without = {name: one.by_label(self.label_names) for name, one in release.thresholds_without.items()}
+
+    def thresholds_of(self, answered: Set[str]) -> tuple[npt.NDArray[np.float32], bool]:
+        """float32 (labels,) where these members answered, and whether they were chosen for just these."""
+        missing = [member.name for member in self.release.members if member.name not in answered]
+        if len(missing) == 1 and missing[0] in self._without:
+            return self._without[missing[0]], True
+        return self.thresholds, not missing
 
     def _weights(self, member: Member) -> npt.NDArray[np.float32]:
         taxa = [self.release.labels[column].taxon for column in self.columns[member.name]]

@@ -128,6 +128,7 @@ class Analyser:
             windows=listed.windows,
             detections=detections,
             left_out=left_out,
+            calibrated=fused.calibrated,
             stages=stages,
         )
 

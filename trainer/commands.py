@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from trainer import store
     from trainer.prepare import Report
 
+NAMED = {
+    "train": "the clips learnt from (says little)",
+    "validation": "validation, each window",
+    "validation_clips": "validation, each clip",
+    "soundscapes": "soundscapes, each row",
+}
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
@@ -35,23 +43,48 @@ def prepare(data: Path) -> None:
 
 @click.command()
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
-@click.option("--model", default="small", show_default=True, help="small, efficientnet_b0, birdnet_head, tagger_head.")
-@click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training itself.")
+@click.option("--model", default=None, help="small, efficientnet_b0, birdnet_head, tagger_head; the recommended ensemble unless given.")
+@click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
-def train(data: Path, model: str, minutes: float, name: str | None, again: bool) -> None:
-    """Train a model and make a release of it; its name is the last line."""
+def train(data: Path, model: str | None, minutes: float, name: str | None, again: bool) -> None:
+    """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
     from trainer.body import require
     from trainer.learn import Plan
     from trainer.models import HEADS, build
+    from trainer.recommended import recommend
     from trainer.train import train as run
 
+    if model is None:
+        prepared, report = _prepare(data)
+        with _bar() as told:
+            release = recommend(get_settings(), prepared, report, minutes, name, again, click.echo, told)
+        _show_metrics(release.release.metrics)
+        click.echo(release.release.name)
+        return
     if model in HEADS:  # what is missing, or a wrong name, is said before the work
         require(model)
     else:
         build(model, 2)
     prepared, report = _prepare(data)
     release = run(get_settings(), prepared, report, Plan(model=model, minutes=minutes), name, again, click.echo)
+    _show_metrics(release.release.metrics)
+    click.echo(release.release.name)
+
+
+@click.command()
+@click.argument("releases", nargs=-1, required=True)
+@click.option("--data", required=True, type=FOLDER, help="The folder that all of them were trained on.")
+@click.option("--name", default=None, help="Name of the release; made from the data and the parts unless given.")
+def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
+    """Fuse RELEASES of the same data into one: weights, calibration, thresholds; its name is the last line."""
+    from soundscape.release import load_release
+    from trainer.recommended import fuse_named
+
+    parts = [load_release(get_settings().releases / one) for one in releases]
+    prepared, _ = _prepare(data)
+    with _bar() as told:
+        release = fuse_named(get_settings(), prepared, parts, name, click.echo, told)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 
@@ -92,6 +125,24 @@ def _prepare(data: Path) -> tuple[store.Prepared, Report]:
         return run(data, get_settings().root / "datasets", bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
 
 
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress by what is worked through, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Hearing {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def told(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.update(tasks[what], completed=done, total=of)
+
+        yield told
+
+
 def _show(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -125,8 +176,8 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
 
     table = Table("judged on", "macro ROC-AUC", "macro mAP", "species", "rows", title="How well it hears (95 % over recordings)")
     for name, found in metrics.items():
-        if name in ("validation", "train", "soundscapes"):
-            said = "the clips learnt from (says little)" if name == "train" else name
+        if name in ("validation", "validation_clips", "train", "soundscapes"):
+            said = NAMED.get(name, name)
             parts = {said: found, **{f"  {taxon}": one for taxon, one in found["by_taxon"].items()}}
             parts |= {f"  rival: {rival}": one for rival, one in found.get("rivals", {}).items()}
             for part, one in parts.items():

@@ -24,7 +24,7 @@ from trainer.mixing import Recipe
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
 Answer = Callable[[list[store.Item]], Float32]
-"""A model: logits float32 (windows, labels) of every window of sounds, in their order; columns are those of the data."""
+"""A model: logits or probabilities float32 (windows, labels) of every window of sounds, in their order; columns are those of the data."""
 
 MAX_INT8_BYTES = 25_000_000
 MAX_MAP_LOSS = 0.01
@@ -113,18 +113,7 @@ def released(
 ) -> Release:
     """The release of one member that hears `spec`: measured by what it answers to the clips of a role and to labelled soundscapes, with
     thresholds for the data's labels from composed windows."""
-    items = prepared.of(judged_on)
-    truth, recordings = prepared.truth(items)
     common, own = thresholds.choose(mixed.truth, quantize.sigmoid(mixed.logits))
-    answers = answer(items)
-    metrics: dict[str, Any] = {
-        judged_on: measured(prepared, truth, answers, recordings),
-        "training": origin.training,
-        confidence.RECORD: confidence.record(quantize.sigmoid(answers), own, judged_on),
-        "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
-    }
-    if prepared.of(store.JUDGE):
-        metrics["soundscapes"] = soundscapes(prepared, answer)
     return Release(
         name=origin.name,
         labels=prepared.species,
@@ -132,13 +121,34 @@ def released(
         members=(member,),
         threshold=common,
         thresholds={label: float(at) for label, at in zip(prepared.labels, own, strict=True) if at != common},
-        metrics=metrics,
+        metrics={**judged(prepared, judged_on, lambda items: quantize.sigmoid(answer(items)), own), "training": origin.training},
         evaluation_sets=sets_of(prepared.source),
         data_digest=prepared.digest,
         git_commit=origin.git_commit,
         mlflow_run=origin.mlflow_run,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def judged(prepared: store.Prepared, judged_on: str, answer: Answer, own: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """What is measured of a model by the clips of a role, window by window and clip by clip, and by labelled soundscapes.
+
+    `answer` gives probabilities; `own` are the labels' thresholds (labels,). A clip's score is the mean of its windows'.
+    """
+    items = prepared.of(judged_on)
+    truth, recordings = prepared.truth(items)
+    answers = answer(items)
+    ends = np.cumsum([len(prepared.windows(item)) for item in items])[:-1]
+    clips = [np.stack([part.mean(axis=0) for part in np.split(one, ends)]) for one in (truth, answers)]
+    metrics: dict[str, Any] = {
+        judged_on: measured(prepared, truth, answers, recordings),
+        f"{judged_on}_clips": measured(prepared, clips[0] > 0, clips[1], np.array([item.recording for item in items])),
+        confidence.RECORD: confidence.record(answers, own, judged_on),
+        "label_windows": dict(Counter(label for item in prepared.of(store.TRAIN) for label in item.labels[:1])),
+    }
+    if prepared.of(store.JUDGE):
+        metrics["soundscapes"] = soundscapes(prepared, answer)
+    return metrics
 
 
 def soundscapes(prepared: store.Prepared, answer: Answer) -> dict[str, Any]:

@@ -105,6 +105,7 @@ class LocalRelease:
             windows=listed.windows,
             detections=detect(loaded, fused),
             left_out=tuple(LeftOut(member=name, why="the clip's features are not its own") for name in absent),
+            calibrated=fused.calibrated,
             stages=Stages(
                 recorded=clip.recorded_at,
                 published=clip.published_at,

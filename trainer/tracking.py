@@ -144,11 +144,12 @@ def tracked(settings: Settings, folder: Path, name: str, say: Callable[[str], No
 
 
 def _start(mlflow: Any, name: str, before: str | None) -> None:
+    nested = mlflow.active_run() is not None  # a member of an ensemble: its run lies under the ensemble's
     if before:
         try:
-            mlflow.start_run(run_id=before, log_system_metrics=True)
+            mlflow.start_run(run_id=before, log_system_metrics=True, nested=nested)
         except mlflow.exceptions.MlflowException:
             pass  # another server, or an emptied one: a run of its own
         else:
             return
-    mlflow.start_run(run_name=name, log_system_metrics=True)
+    mlflow.start_run(run_name=name, log_system_metrics=True, nested=nested)

@@ -71,7 +71,7 @@ def train(
         else:
             made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
         served = made.folder / made.release.members[0].file
-        tracking.metrics(_numbers(made.release.metrics))
+        tracking.metrics(numbers(made.release.metrics))
         tracking.artifact(folder / "release.json", "release")
         tags = {"release": release_name, "digest": made.digest, "licence": made.release.members[0].licence}
         if version := tracking.register(served, _registered_as(prepared), tags):
@@ -169,7 +169,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics of a release that are numbers, by dotted names."""
     return {
         key: float(value)
         for key, value in _flat(metrics).items()

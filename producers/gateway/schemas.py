@@ -72,6 +72,7 @@ class HeardWindow(BaseModel):
     start_s: float
     end_s: float
     scores: dict[str, float]
+    events: dict[str, float]
     silent: bool
 
 
@@ -87,6 +88,7 @@ class Prediction(BaseModel):
     detections: list[HeardDetection]
     score_floor: float
     left_out: list[dict[str, str]]
+    calibrated: bool
     stages: dict[str, str | None]
 
 
@@ -141,6 +143,7 @@ def prediction_of(event: ClipAnalysed, scores: Literal["top", "all"]) -> dict[st
                 "start_s": window.start_s,
                 "end_s": window.end_s,
                 "scores": _said(event.labels, window.scores, scores),
+                "events": window.events,
                 "silent": window.silent,
             }
             for window in event.windows
@@ -148,6 +151,7 @@ def prediction_of(event: ClipAnalysed, scores: Literal["top", "all"]) -> dict[st
         "detections": [detection.model_dump(mode="json") for detection in event.detections],
         "score_floor": event.score_floor,
         "left_out": [one.model_dump() for one in event.left_out],
+        "calibrated": event.calibrated,
         "stages": stages,
     }
 

@@ -104,7 +104,7 @@ def test_many_labels_are_listed_by_their_floor(release_of: Make, labels: int) ->
     loaded = release_of({"one": (names, 1.0, LOG_MEL)})
     rows = np.full((2, labels), SCORE_FLOOR / 2, np.float32)
     rows[0, 3], rows[1, 5] = 0.7, SCORE_FLOOR * 2
-    found = Fused(rows, rows, None)
+    found = Fused(rows, rows, None, loaded.thresholds, True)
     listed = listing(loaded, found, {"one": rows}, [False, False])
     if labels <= DENSE_LABELS:
         assert listed.labels == tuple(names) and listed.score_floor == 0.0

@@ -15,7 +15,7 @@ from soundscape.features import LOG_MEL
 from soundscape.release import LoadedRelease, load_release
 from trainer import package as module
 from trainer import quantize, store
-from trainer.package import MAX_MAP_LOSS, package
+from trainer.package import MAX_MAP_LOSS, Origin, package
 from trainer.prepare import prepare
 from trainer.testing import write_folder
 
@@ -60,7 +60,7 @@ def packed(prepared: store.Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def run() -> Packed:
         said: list[str] = []
-        package(prepared, Bands(prepared), "bands", tmp_path / "release", "bands", said.append, None, None, "CC0", {})
+        package(prepared, Bands(prepared), "bands", tmp_path / "release", Origin("bands", None, None, {}), "CC0", said.append)
         return load_release(tmp_path / "release"), "\n".join(said)
 
     return run

@@ -1,0 +1,277 @@
+"""Several releases fused into one: weights, calibration and thresholds from clips that none of them was trained on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import isotonic_regression, minimize
+
+from soundscape.calibration import EDGE, Calibration, Thresholds
+from soundscape.errors import Invalid, Reason
+from soundscape.features import FeatureSpec
+from soundscape.fuse import fuse
+from soundscape.release import LoadedRelease, Member, Release, write_release
+from soundscape.taxonomy import Species
+from trainer import evaluate, store, thresholds
+from trainer.evaluation.hear import Ears, Features, features_of, sound_of, specs_of
+from trainer.evaluation.material import sets_of
+from trainer.mixing import Recipe
+from trainer.package import Origin, judged, judges_of
+from trainer.sound_mixing import SoundMixer
+
+Bool = npt.NDArray[np.bool_]
+Float32 = npt.NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+
+COMPOSED = 600
+"""Windows composed of clips that judge."""
+STEPS = 10
+"""Weights are tried in tenths: of four members, 286 mixtures."""
+CURVE_POSITIVES = 20
+"""Composed windows in which a species must be heard to have a curve of its own."""
+CURVE_TRUST = 20.0
+"""Windows that the common line counts as, beside a species' own curve."""
+GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+"""Scores at which a curve is drawn, beside the centres of its steps."""
+
+
+class Answered(NamedTuple):
+    """What members said of windows: probabilities float32 (windows, outputs) by member, and the truth bool (windows, data's labels)."""
+
+    by_member: dict[str, Float32]
+    truth: Bool
+    groups: npt.NDArray[np.str_]
+    """The recording of each window."""
+
+
+def ensemble(
+    prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path, origin: Origin, say: Callable[[str], None], progress: Progress
+) -> LoadedRelease:
+    """Fuse releases of the same data and write the release into `folder`.
+
+    Raises Invalid: fewer than two members, two of one name, or one that was trained on other data.
+    """
+    united = unite(prepared, parts, folder, origin)
+    judged_on = judges_of(prepared, say)
+    ears = Ears(united, threads=1)
+    specs = specs_of(united)
+    heard: dict[str, dict[str, Float32]] = {}
+
+    def hear(items: Sequence[store.Item]) -> None:
+        todo = [item for item in items if item.name not in heard]
+        for n, item in enumerate(todo, 1):
+            heard[item.name] = ears.members(features_of(sound_of(prepared.source / item.name), specs).by_spec)
+            progress("sounds", n, len(todo))
+
+    items = prepared.of(judged_on)
+    hear(items)
+    truth, recordings = prepared.truth(items)
+    clips = Answered(_joined([heard[item.name] for item in items]), truth, recordings)
+    composed = _composed(prepared, judged_on, ears, specs, progress)
+
+    fitted = with_weights(united, clips, composed, prepared, say)
+    fitted, calibrated = calibrate(fitted, composed, prepared)
+    say(calibrated)
+    common, own = thresholds.choose(composed.truth, answer(fitted, composed.by_member, prepared))
+    without = {}
+    for member in fitted.release.members if len(fitted.release.members) > 1 else ():
+        rest = {name: said for name, said in composed.by_member.items() if name != member.name}
+        at, each = thresholds.choose(composed.truth, answer(fitted, rest, prepared))
+        without[member.name] = Thresholds(threshold=at, thresholds=_own(prepared, at, each))
+    hear(prepared.of(store.JUDGE))
+    metrics = judged(prepared, judged_on, lambda some: answer(fitted, _joined([heard[one.name] for one in some]), prepared), own)
+    metrics |= {"training": origin.training, "calibration": _calibration_metrics(fitted, clips, composed, prepared)}
+    kept = {label: at for part in parts for label, at in part.release.thresholds.items() if label not in prepared.labels}
+    return write_release(
+        folder,
+        fitted.release.model_copy(
+            update={
+                "threshold": common,
+                "thresholds": {**kept, **_own(prepared, common, own)},
+                "thresholds_without": without,
+                "metrics": metrics,
+            }
+        ),
+    )
+
+
+def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path, origin: Origin) -> LoadedRelease:
+    """The members of all releases in one folder, weighing the same. Raises Invalid as `ensemble`."""
+    members = [member for part in parts for member in part.release.members]
+    names = [member.name for member in members]
+    if len(members) < 2:
+        raise Invalid(Reason.BAD_REQUEST, "An ensemble needs two members; name several releases.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Invalid(Reason.BAD_REQUEST, f"Two of the members are called {twice[0]}; name releases of different models.")
+    for part in parts:
+        if part.release.data_digest != prepared.digest:
+            what = f"{part.release.name} was trained on other data than {prepared.source.name}: clips that judge here may have taught it"
+            raise Invalid(Reason.BAD_REQUEST, f"{what}; train it on this data first.")
+    folder.mkdir(parents=True, exist_ok=True)
+    species: dict[str, Species] = {}
+    features: dict[str, FeatureSpec] = {}
+    events: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        species |= {one.label: one for one in part.release.labels}
+        features |= part.release.features
+        events |= {event: tuple(sorted({*events.get(event, ()), *labels})) for event, labels in part.release.sound_events.items()}
+        for member in part.release.members:
+            shutil.copy2(part.folder / member.file, folder / member.file)
+    return write_release(
+        folder,
+        Release(
+            name=origin.name,
+            labels=tuple(species[label] for label in sorted(species)),
+            features=features,
+            members=tuple(member.model_copy(update={"weight": 1 / len(members), "weight_by_taxon": {}}) for member in members),
+            sound_events=events,
+            evaluation_sets=sets_of(prepared.source),
+            data_digest=prepared.digest,
+            git_commit=origin.git_commit,
+            mlflow_run=origin.mlflow_run,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )
+
+
+def answer(loaded: LoadedRelease, by_member: Mapping[str, Float32], prepared: store.Prepared) -> Float32:
+    """What the release says, as the workers fuse it, of the data's labels: float32 (windows, labels)."""
+    columns = [loaded.label_names.index(label) for label in prepared.labels]
+    windows = len(next(iter(by_member.values())))
+    return fuse(loaded, dict(by_member), [False] * windows, None).unweighted[:, columns]
+
+
+def mixtures(members: int, steps: int = STEPS) -> Iterator[tuple[float, ...]]:
+    """Every way to share 1 among members in parts of 1 / steps."""
+    for bars in combinations(range(steps + members - 1), members - 1):
+        edges = (-1, *bars, steps + members - 1)
+        yield tuple((edges[n + 1] - edges[n] - 1) / steps for n in range(members))
+
+
+def with_weights(
+    united: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared, say: Callable[[str], None]
+) -> LoadedRelease:
+    """The weights that hear best: the mean of mAP on clips and on composed windows; by taxon only where that is surely better."""
+    columns = {taxon: [n for n, one in enumerate(prepared.species) if one.taxon == taxon] for taxon in _taxa(prepared)}
+    tried = list(mixtures(len(united.release.members)))
+    said = [[answer(_weighted(united, shares), some.by_member, prepared) for some in (clips, composed)] for shares in tried]
+
+    def best(chosen: Sequence[int]) -> int:
+        found = [
+            np.nanmean([_mean_ap(some.truth[:, chosen], one[:, chosen]) for some, one in zip((clips, composed), both, strict=True)])
+            for both in said
+        ]
+        return int(np.nanargmax(found)) if not np.isnan(found).all() else 0
+
+    whole = best(range(len(prepared.labels)))
+    by_taxon: dict[str, tuple[float, ...]] = {}
+    for taxon, own in columns.items():
+        other = best(own)
+        sure = evaluate.difference(clips.truth[:, own], said[other][0][:, own], said[whole][0][:, own], clips.groups, evaluate.INTERVAL)
+        if other != whole and sure is not None and sure.low > 0:
+            by_taxon[taxon] = tried[other]
+    names = [member.name for member in united.release.members]
+    for what, shares in {"all taxa": tried[whole], **by_taxon}.items():
+        say(f"Weights for {what}: {', '.join(f'{name} {share:g}' for name, share in zip(names, shares, strict=True))}.")
+    return _weighted(united, tried[whole], by_taxon)
+
+
+def calibrate(loaded: LoadedRelease, composed: Answered, prepared: store.Prepared) -> tuple[LoadedRelease, str]:
+    """The release with a line through all logits, and a curve for each species heard in CURVE_POSITIVES windows; and what was done."""
+    scores = answer(loaded, composed.by_member, prepared)
+    logits = np.log(scores.clip(EDGE, 1 - EDGE) / (1 - scores.clip(EDGE, 1 - EDGE))).ravel()
+    there = composed.truth.ravel()
+
+    def loss(line: npt.NDArray[np.float64]) -> float:
+        z = line[0] * logits + line[1]
+        return float(np.mean(np.logaddexp(0.0, z) - there * z))
+
+    slope, intercept = minimize(loss, np.array([1.0, 0.0]), bounds=[(0.1, 10.0), (-10.0, 10.0)], method="L-BFGS-B").x
+    line = Calibration(slope=float(slope), intercept=float(intercept))
+    curves = {
+        label: _curve(scores[:, column], composed.truth[:, column], line)
+        for column, label in enumerate(prepared.labels)
+        if composed.truth[:, column].sum() >= CURVE_POSITIVES
+    }
+    rare = len(prepared.labels) - len(curves)
+    said = f"Calibrated: {len(curves)} species by curves of their own, {rare} too rare for one by the common line."
+    made = line.model_copy(update={"curves": curves})
+    return LoadedRelease(loaded.folder, loaded.release.model_copy(update={"calibration": made}), loaded.digest), said
+
+
+def _curve(scores: Float32, there: Bool, line: Calibration) -> tuple[tuple[float, float], ...]:
+    """Isotonic regression drawn through the centres of its steps, and drawn towards the line: so it rises everywhere."""
+    order = np.argsort(scores, kind="stable")
+    steps = isotonic_regression(there[order].astype(np.float64))
+    blocks = list(zip(steps.blocks[:-1], steps.blocks[1:], strict=True))
+    centres = [float(scores[order][first:end].mean()) for first, end in blocks]
+    worth = [float(steps.x[first]) for first, _ in blocks]
+    at = np.unique(np.round([*GRID, *centres], 4))
+    common = line.apply(at[:, None].astype(np.float32), ("",))[:, 0]
+    seen = float(there.sum())
+    both = (seen * np.interp(at, centres, worth) + CURVE_TRUST * common) / (seen + CURVE_TRUST)
+    return tuple((float(x), float(y)) for x, y in zip(at, np.round(np.maximum.accumulate(both), 6).clip(0, 1), strict=True))
+
+
+def _calibration_metrics(loaded: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared) -> dict[str, Any]:
+    """Reliability on validation clips before and after, and which species were too rare for a curve."""
+    plain = LoadedRelease(loaded.folder, loaded.release.model_copy(update={"calibration": None}), loaded.digest)
+    curves = loaded.release.calibration.curves if loaded.release.calibration else {}
+    return {
+        "fitted_on": f"{len(composed.truth)} composed windows",
+        "error_before": _calibration_error(answer(plain, clips.by_member, prepared), clips.truth),
+        "error_after": _calibration_error(answer(loaded, clips.by_member, prepared), clips.truth),
+        "too_rare": [label for label in prepared.labels if label not in curves],
+    }
+
+
+def _calibration_error(scores: Float32, truth: Bool) -> float:
+    """Expected calibration error: the mean distance of confidence from how often it was right, over tenths of the scores (Guo 2017)."""
+    tenth = np.minimum((scores * 10).astype(int), 9).ravel()
+    flat, there = scores.ravel(), truth.ravel()
+    return round(float(sum(abs(flat[tenth == n].sum() - there[tenth == n].sum()) for n in range(10)) / flat.size), 5)
+
+
+def _composed(prepared: store.Prepared, role: str, ears: Ears, specs: tuple[FeatureSpec, ...], progress: Progress) -> Answered:
+    mixer = SoundMixer(prepared, role, np.random.default_rng([1, *role.encode()]), Recipe())
+    parts, truth = [], []
+    for n in range(1, COMPOSED + 1):
+        wave, there, _ = mixer.window()
+        found: Features = features_of(wave, specs)
+        parts.append(ears.members(found.by_spec))
+        truth.append(there > 0)
+        progress("composed windows", n, COMPOSED)
+    return Answered(_joined(parts), np.stack(truth), np.arange(COMPOSED).astype(str))
+
+
+def _joined(parts: Sequence[Mapping[str, Float32]]) -> dict[str, Float32]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _weighted(united: LoadedRelease, shares: tuple[float, ...], by_taxon: Mapping[str, tuple[float, ...]] | None = None) -> LoadedRelease:
+    def member(n: int, one: Member) -> Member:
+        taxa = {taxon: own[n] for taxon, own in (by_taxon or {}).items()}
+        return one.model_copy(update={"weight": shares[n], "weight_by_taxon": taxa})
+
+    members = tuple(member(n, one) for n, one in enumerate(united.release.members))
+    return LoadedRelease(united.folder, united.release.model_copy(update={"members": members}), united.digest)
+
+
+def _taxa(prepared: store.Prepared) -> list[str]:
+    return sorted({one.taxon for one in prepared.species})
+
+
+def _mean_ap(truth: Bool, scores: Float32) -> float:
+    found = evaluate.ap_by_class(truth, scores)
+    return float(np.nanmean(found)) if not np.isnan(found).all() else float("nan")
+
+
+def _own(prepared: store.Prepared, common: float, own: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {label: float(at) for label, at in zip(prepared.labels, own, strict=True) if at != common}

@@ -1,0 +1,138 @@
+"""The recommended ensemble of a data folder: every member that can be had here, trained within a given time, and fused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from soundscape.errors import Invalid, Reason
+from soundscape.release import LoadedRelease, load_release
+from soundscape.settings import Settings
+from trainer import store
+from trainer.body import missing
+from trainer.learn import Plan
+from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
+from trainer.prepare import Report
+from trainer.train import numbers, train
+
+ENSEMBLE = "ensemble"
+NETWORK = "small"
+"""The network that is trained from scratch beside the heads (docs/decisions/0009-ensemble.md)."""
+NETWORK_SHARE = 0.6
+"""Of the time given, for the network; the rest is for hearing with the pretrained models and for fusing."""
+HEARING = {BIRDNET_HEAD: 1 / 45, TAGGER_HEAD: 1 / 200}
+"""Seconds of work for a second of sound, on two cores; composed windows come on top."""
+COMPOSED_S = 3000 * 5.0
+"""Seconds of sound in the windows composed for a head."""
+
+
+def recommend(
+    settings: Settings,
+    prepared: store.Prepared,
+    report: Report,
+    minutes: float,
+    name: str | None,
+    again: bool,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> LoadedRelease:
+    """Train each member and fuse them; what the same data and time have already made is used again.
+
+    A member whose pretrained file is not here, or that would hear longer than it may, is left out, said aloud. Raises as `train`.
+    """
+    plan = {"model": ENSEMBLE, "minutes": minutes}
+    heads = [head for head in HEARING if _can(prepared, head, minutes, say)]
+    digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}".encode()).hexdigest()[:8]
+    title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
+    if (before := _made(settings.releases / title, prepared, plan, title)) is not None and not again:
+        say("The same data and time have made this release already; --again trains anew.")
+        return before
+    if not heads:
+        say(f"No pretrained model is here: {NETWORK} answers alone.")
+        return train(settings, prepared, report, Plan(model=NETWORK, minutes=minutes), name, again, say)
+    plans = [*(Plan(model=head, minutes=0.0) for head in heads), Plan(model=NETWORK, minutes=minutes * NETWORK_SHARE)]
+    with _tracked(settings, prepared, title, say) as tracking:
+        parts = [train(settings, prepared, report, one, None, again, say) for one in plans]
+        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress)
+
+
+def fuse_parts(
+    settings: Settings,
+    prepared: store.Prepared,
+    parts: Sequence[LoadedRelease],
+    title: str,
+    plan: dict[str, Any],
+    tracking: Any,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> LoadedRelease:
+    """Fuse releases into the release `title`, tracked in the open run. Raises Invalid as `trainer.ensemble.ensemble`."""
+    from trainer.ensemble import ensemble
+    from trainer.package import Origin
+    from trainer.tracking import git_commit
+
+    commit = git_commit()
+    names = [part.release.name for part in parts]
+    say(f"Fusing {', '.join(names)} ...")
+    tracking.tags({"git_commit": commit, "data_digest": prepared.digest, "release": title, "parts": ", ".join(names)})
+    origin = Origin(title, commit, tracking.run_id, {"plan": plan, "parts": names})
+    made = ensemble(prepared, parts, settings.releases / title, origin, say, progress)
+    tracking.params({f"weight.{member.name}": member.weight for member in made.release.members})
+    tracking.metrics(numbers(made.release.metrics))
+    tracking.artifact(made.folder / "release.json", "release")
+    return made
+
+
+def fuse_named(
+    settings: Settings,
+    prepared: store.Prepared,
+    parts: Sequence[LoadedRelease],
+    name: str | None,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> LoadedRelease:
+    """Fuse releases that are there. Raises Invalid as `fuse_parts`, or if `name` is another release's."""
+    digest = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()[:8]
+    title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
+    plan = {"model": ENSEMBLE, "parts": [part.digest for part in parts]}
+    if (before := _made(settings.releases / title, prepared, plan, title)) is not None:
+        say("The same releases were fused already.")
+        return before
+    with _tracked(settings, prepared, title, say) as tracking:
+        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress)
+
+
+def _tracked(settings: Settings, prepared: store.Prepared, title: str, say: Callable[[str], None]) -> Any:
+    from trainer.tracking import tracked
+
+    return tracked(settings, prepared.folder, title, say, prepared.folder / "models" / title / "mlflow_run.txt")
+
+
+def _can(prepared: store.Prepared, head: str, minutes: float, say: Callable[[str], None]) -> bool:
+    if why := missing(head):
+        say(f"{head} is left out: {why}")
+        return False
+    seconds = sum(item.seconds for item in prepared.items if item.role != store.BED) + COMPOSED_S
+    needed, left = seconds * HEARING[head] / 60, minutes * (1 - NETWORK_SHARE)
+    if needed > left:
+        say(f"{head} is left out: it would hear for {needed:.0f} min, and {left:.0f} of {minutes:g} min are for that; give more --minutes.")
+        return False
+    return True
+
+
+def _made(folder: Path, prepared: store.Prepared, plan: dict[str, Any], title: str) -> LoadedRelease | None:
+    """The release if the same data and plan have made it. Raises Invalid if another release has its name."""
+    if not (folder / "release.json").is_file():
+        return None
+    try:
+        found = load_release(folder)
+    except Invalid:
+        return None  # cut off while it was written, or changed: made again
+    training = found.release.metrics.get("training")
+    if training is None:
+        return None  # cut off before its weights were found
+    if found.release.data_digest != prepared.digest or training.get("plan") != plan:
+        raise Invalid(Reason.BAD_REQUEST, f"There is another release named {title}; choose another --name or remove {folder}.")
+    return found
