@@ -36,7 +36,7 @@ from soundscape.kafka import new_consumer, read_all
 from soundscape.logs import set_up_logging
 from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
 from soundscape.options import NAME
-from soundscape.release import LoadedRelease, load_release
+from soundscape.release import LoadedRelease, named_release
 from soundscape.retraining import last_at, queue
 from soundscape.sampling import unit
 from soundscape.settings import Port, Settings, get_settings
@@ -120,7 +120,7 @@ def _champion(settings: Settings, site: str) -> LoadedRelease | None:
     """The release that answers a site, if its files are here and hold."""
     state = read_states(settings).get(site)
     try:
-        return load_release(settings.releases / state.champion.name, state.champion.digest) if state else None
+        return named_release(settings.releases, state.champion.name, state.champion.digest) if state else None
     except Invalid:
         return None
 

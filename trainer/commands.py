@@ -63,12 +63,12 @@ def score(data: Path, answers: Path, learnt_from: Path | None, release: str | No
     """Score answers against a folder's truth: macro ROC-AUC and mAP, species by species, and beside simple rivals."""
     import json
 
-    from soundscape.release import load_release
+    from soundscape.release import named_release
     from trainer.scoring import Told, scored
 
     settings = get_settings()
     quiet = (lambda _: None) if as_json else click.echo
-    served = load_release(settings.releases / release) if release else None
+    served = named_release(settings.releases, release) if release else None
     thresholds = dict(zip(served.label_names, served.thresholds.tolist(), strict=True)) if served else {}
     found = scored(data, answers, learnt_from or data, settings.root / "datasets", thresholds, quiet)
     if as_json:

@@ -23,7 +23,7 @@ _WORDS = {(True, True): "[green]holds[/]", (True, False): "[yellow]not asked[/]"
 
 
 @click.command()
-@click.argument("release")
+@click.argument("release", type=NAME)
 @click.option("--site", type=NAME, help="Site whose champion it is measured against; the setting's site unless given.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False, exists=True),
               help="What judges; the data it was trained on unless given.")  # fmt: skip
@@ -41,8 +41,6 @@ def gate(context: click.Context, release: str, site: str | None, data: Path | No
 
     settings, aside = get_settings(), Console(stderr=True)
     site = site or settings.site
-    for name in (site, release):
-        _require_name(name)
     state = state_of(settings, site)
     against = champion_of(settings, state, champion, aside.print)
     with progress_on(aside) as progress:
@@ -56,19 +54,6 @@ def gate(context: click.Context, release: str, site: str | None, data: Path | No
         _show(release, verdict, queued, Console(width=None if sys.stdout.isatty() else 130))
     if not verdict.passed:
         context.exit(1)
-
-
-def _require_name(name: str) -> None:
-    """Raise Invalid unless it can be a file's name."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from soundscape.errors import Invalid, Reason
-    from soundscape.event import Name
-
-    try:
-        TypeAdapter(Name).validate_python(name)
-    except ValidationError as error:
-        raise Invalid(Reason.BAD_REQUEST, f"{name!r} is no name of a site or a release.") from error
 
 
 def _show(release: str, verdict: Verdict, queued: bool, console: Console) -> None:

@@ -30,11 +30,11 @@ def evaluate(release: str, data: Path, as_json: bool, no_report: bool, windows: 
     """Evaluate RELEASE on focal clips that it was not trained on, and on labelled soundscapes; apart, with slices, curves and rivals."""
     from rich.console import Console
 
-    from soundscape.release import load_release
+    from soundscape.release import named_release
     from trainer.evaluation.run import evaluate_release
 
     settings, aside = get_settings(), Console(stderr=True)
-    loaded = load_release(settings.releases / release)
+    loaded = named_release(settings.releases, release)
     with progress_on(aside) as progress:
         result = evaluate_release(loaded, data, settings.root / "datasets", say=aside.print, progress=progress, strain_windows=windows)
     folder = settings.root / "evaluations" / result.name
