@@ -46,6 +46,8 @@ from soundscape.wire import PREFIX, texts
 PROCESS = "quality"
 SHIFT = 0.25
 """Population stability index from which a distribution counts as shifted."""
+DRIFTING = 10
+"""Where the mix has drifted, a tenth of the labels are enough; fewer teach nothing, and the mix stays what it is."""
 MIX, SCORES = "species mix", "scores"
 """What may drift."""
 AGAIN_S = 60.0
@@ -203,7 +205,8 @@ def due(settings: Settings, site: str, drift: Mapping[str, Drift]) -> str | None
     if new >= settings.retrain_labels:
         return f"{new} new labels"
     psi = drift[MIX].psi if MIX in drift else None
-    return f"drift of the {MIX} (PSI {psi:.2f})" if psi is not None and new and psi > SHIFT else None
+    taught = new * DRIFTING >= settings.retrain_labels
+    return f"drift of the {MIX} (PSI {psi:.2f})" if psi is not None and taught and psi > SHIFT else None
 
 
 def _publish(site: str, found: Quality, drift: Mapping[str, Drift]) -> None:
