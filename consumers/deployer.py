@@ -264,7 +264,8 @@ class Deployer:
             if member.triton_name not in there:
                 self._server.load(member.triton_name)
             if not self._probed(loaded, member):
-                raise Invalid(Reason.RELEASE_INVALID, f"Member {member.name} was loaded but does not answer its probe as released.")
+                what = f"Member {member.name} was loaded, and does not give a finite number for each of the {len(member.labels)} labels"
+                raise Invalid(Reason.RELEASE_INVALID, f"{what} that it names.")
 
     def _probed(self, loaded: LoadedRelease, member: Member) -> bool:
         return self._server.probe(member.triton_name, loaded.release.features[member.feature_fingerprint].shape, len(member.labels))

@@ -40,6 +40,7 @@ from soundscape.release import LoadedRelease, named_release
 from soundscape.retraining import last_at, queue
 from soundscape.sampling import unit
 from soundscape.settings import Port, Settings, get_settings
+from soundscape.terminal import terminal_width
 from soundscape.topics import LABELS, PREDICTIONS, SAMPLES
 from soundscape.wire import PREFIX, texts
 
@@ -145,7 +146,7 @@ def _show(found: Quality, drift: Mapping[str, Drift]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=terminal_width())
     counts = f"{found.sampled} random samples, {found.completed} in the completed prefix"
     console.print(f"{counts}; withheld: {_cell(found.withheld)}", highlight=False)
     table = Table("release", "species", "precision", "recall", title="By labelers, in hash order (95 % Wilson)")

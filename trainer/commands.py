@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from soundscape.settings import get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from trainer import store
@@ -96,7 +96,7 @@ def _show(report: Report) -> None:
     table = Table("role", "sounds", "windows of 5 s", "minutes", title="Prepared")
     for role, one in report.counts.items():
         table.add_row(role, str(one["sounds"]), str(one["windows"]), f"{one['seconds'] / 60:.1f}")
-    console = Console()
+    console = Console(width=terminal_width())
     console.print(table)
     console.print(f"{report.placed} clips are kept out of training because they are heard in labelled soundscapes.")
     if report.unseen:
@@ -128,4 +128,4 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
             parts |= {f"  rival: {rival}": one for rival, one in found.get("rivals", {}).items()}
             for part, one in parts.items():
                 table.add_row(part, cell(one, "auc"), cell(one, "mean_ap"), str(one["classes"]), str(one["rows"]))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    Console(width=terminal_width()).print(table)

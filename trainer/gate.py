@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from soundscape.options import NAME
 from soundscape.settings import get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def gate(context: click.Context, release: str, site: str | None, data: Path | No
     if as_json:
         click.echo(json.dumps(verdict.plain()))
     else:
-        _show(release, verdict, queued, Console(width=None if sys.stdout.isatty() else 130))
+        _show(release, verdict, queued, Console(width=terminal_width()))
     if not verdict.passed:
         context.exit(1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.settings import Settings, get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,7 @@ def evaluate(release: str, data: Path, as_json: bool, no_report: bool, windows: 
     if as_json:
         click.echo(json.dumps(result.numbers))
         return
-    show(result, Console(width=None if sys.stdout.isatty() else 130))
+    show(result, Console(width=terminal_width()))
     if not no_report:
         click.echo(page)
 
