@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from soundscape.settings import Settings, get_settings
+from soundscape.terminal import terminal_width
 
 LINES = 100
 """How much of a log is shown."""
@@ -68,7 +69,7 @@ def status(context: click.Context, as_json: bool, check: bool) -> None:
 def _print_status(settings: Settings) -> bool:
     from rich.console import Console
 
-    from compose.local.status import rows, table, terminal_width
+    from compose.local.status import rows, table
 
     found = rows(settings)
     Console(width=terminal_width()).print(table(found))
@@ -123,7 +124,6 @@ def doctor(context: click.Context) -> None:
     from rich.console import Console
 
     from compose.local.doctor import examine, table
-    from compose.local.status import terminal_width
 
     found = examine(get_settings())
     Console(width=terminal_width()).print(table(found))

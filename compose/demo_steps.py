@@ -18,7 +18,7 @@ from compose.local import tools
 from soundscape.answers import csv_path, error_path
 from soundscape.audio import encode_ogg, read
 from soundscape.deployments import read_states
-from soundscape.release import RELEASE_FILE, load_release
+from soundscape.release import RELEASE_FILE, named_release
 from soundscape.settings import Port, Settings
 
 FOREST_SITE, OWN_SITE = "synthetic-forest", "own-recordings"
@@ -86,7 +86,7 @@ def _day_one(story: Story, settings: Settings) -> bool:
 
 def _deploy(story: Story, settings: Settings, release: str, site: str, *options: str) -> None:
     """Make the release the champion of the site, unless it is."""
-    digest = load_release(settings.releases / release).digest
+    digest = named_release(settings.releases, release).digest
     if (state := read_states(settings).get(site)) and (state.champion.name, state.champion.digest) == (release, digest):
         story.say(f"{site} is answered by {release} already (generation {state.generation}).")
         return
@@ -224,7 +224,7 @@ def _report(
             write_rows(home / "answers", streams["minutes"], answers.predicted)
             said = story.run("score", "--data", str(folder), "--answers", str(home / "answers"), "--json")
             found = json.loads("\n".join(said))
-        species = names_of(load_release(settings.releases / release).release.labels)
+        species = names_of(named_release(settings.releases, release).release.labels)
         auc = {one["label"]: one["auc"] for one in found.get("species", ())}
         sent = {clip for one in streams.values() for clip in one.stems}
         mine = {clip: answer for clip, answer in answers.predicted.items() if clip in sent}

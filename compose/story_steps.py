@@ -15,7 +15,7 @@ from compose.story_people import Guide, Labeler, truths
 from compose.story_tale import SITE, TOURS_AT_ONCE, Tale, answered, as_json, state_of
 from compose.story_trial import alarm, canary, gate, promotion, shadow
 from soundscape.events import ClipLabelled, ClipSampled, FeedbackGiven, TourMoved, TourSummed
-from soundscape.release import load_release
+from soundscape.release import named_release
 from soundscape.topics import FEEDBACK, LABELS, PREDICTIONS, SAMPLES, TOPICS, TOUR_EVENTS, TOURS
 
 SEED, CLIPS, MINUTES = 7, 14, 40
@@ -163,7 +163,7 @@ def retraining(tale: Tale) -> dict[str, Any]:
     arguments = ("--data", str(tale.forest), "--new", str(tale.dataset), "--site", SITE, "--minutes", f"{RETRAINING:g}")
     said = tale.command("retrain", *arguments)
     tale.candidate = said["release"]
-    made = load_release(tale.settings.releases / tale.candidate)
+    made = named_release(tale.settings.releases, tale.candidate)
     place, state = state_of(tale)
     began = made.release.metrics["training"]["plan"]["begins_with"]
     require(began == state.champion.digest, f"It was not begun with the champion at {place}.")

@@ -26,6 +26,7 @@ from soundscape.audio import sha256
 from soundscape.board import clip_key
 from soundscape.errors import Unavailable
 from soundscape.settings import Settings, get_settings
+from soundscape.terminal import terminal_width
 from soundscape.topics import Topic
 
 SHOWN = 20
@@ -210,7 +211,7 @@ def audit(as_json: bool, send_again: bool, wait_s: float) -> None:
 def _show(said: dict[str, int], counted: Tally, twice: list[str], notes: list[str]) -> None:
     table = Table(*said)
     table.add_row(*map(str, said.values()))
-    Console().print(table)
+    Console(width=terminal_width()).print(table)
     for title, lines in (("Lost", [*counted.lost]), ("Counted twice or wrongly", twice), ("Note", notes)):
         for line in lines[:SHOWN]:
             click.echo(f"{title}: {line}")

@@ -25,7 +25,7 @@ from soundscape.events import (
 )
 from soundscape.kafka import broker_errors, new_consumer, new_producer, say
 from soundscape.metrics import GENERATION, MODEL_HEALED, MODEL_READY
-from soundscape.release import LoadedRelease, Member, load_release
+from soundscape.release import LoadedRelease, Member, named_release
 from soundscape.settings import Settings
 from soundscape.topics import DEPLOYMENT_LOG, DEPLOYMENTS
 
@@ -91,7 +91,7 @@ class Deployer:
         Raises Invalid: the release does not hold or load, its licence was not accepted, or `seen` is not the generation in force.
         Raises Unavailable without broker or model server.
         """
-        loaded = load_release(self._settings.releases / release)
+        loaded = named_release(self._settings.releases, release)
         ref = ReleaseRef(name=release, digest=loaded.digest)
         return self.change(
             site, seen, "committed", "", lambda before: deployed(before, site, ref, actor),
@@ -159,7 +159,7 @@ class Deployer:
 
         Raises Invalid: it does not hold, or does not load and answer. Raises Unavailable without broker or model server.
         """
-        loaded = load_release(self._settings.releases / release, digest)
+        loaded = named_release(self._settings.releases, release, digest)
         with self._lock:
             if not self._read:
                 raise Unavailable(f"The deployer is not ready ({self.trouble}); ask again in a moment.")
@@ -204,7 +204,7 @@ class Deployer:
             for ref in filter(None, (state.champion, state.previous, state.candidate)):
                 try:
                     if ref.digest not in self._releases:
-                        self._releases[ref.digest] = load_release(self._settings.releases / ref.name, ref.digest)
+                        self._releases[ref.digest] = named_release(self._settings.releases, ref.name, ref.digest)
                     loaded = self._releases[ref.digest]
                 except Invalid as error:
                     log.error("site %s: %s", state.site, error)
@@ -264,7 +264,8 @@ class Deployer:
             if member.triton_name not in there:
                 self._server.load(member.triton_name)
             if not self._probed(loaded, member):
-                raise Invalid(Reason.RELEASE_INVALID, f"Member {member.name} was loaded but does not answer its probe as released.")
+                what = f"Member {member.name} was loaded, and does not give a finite number for each of the {len(member.labels)} labels"
+                raise Invalid(Reason.RELEASE_INVALID, f"{what} that it names.")
 
     def _probed(self, loaded: LoadedRelease, member: Member) -> bool:
         return self._server.probe(member.triton_name, loaded.release.features[member.feature_fingerprint].shape, member.outputs)

@@ -11,6 +11,7 @@ import click
 from soundscape.operator import ask
 from soundscape.options import NAME
 from soundscape.settings import get_settings
+from soundscape.terminal import terminal_width
 
 _site = click.option("--site", type=NAME, help="Site; the setting's site unless given.")
 _generation = click.option("--generation", type=int, help="Generation that you saw; refused if another is in force.")
@@ -78,7 +79,7 @@ def trial(site: str | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=terminal_width())
     console.print(f"{said['candidate']} against {said['champion']} on {said['site']}: {said['stage']}, share {said['share']:.0%}")
     console.print(f"{said['clips']} clips on {said['streams']} streams answered for guides; {said['pairs']} clips answered by both")
     for name in ("missing", "alarms"):

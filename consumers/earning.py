@@ -14,7 +14,7 @@ from consumers.trial import Alarm, Trial
 from consumers.trials import Trials
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ReleaseRef, SiteDeployed
-from soundscape.release import LoadedRelease, load_release
+from soundscape.release import LoadedRelease, named_release
 from soundscape.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Earning:
 
         Raises Invalid: not gated or refused there (unless forced), another candidate, or it does not hold or load. Raises Unavailable.
         """
-        loaded = load_release(self._settings.releases / release)
+        loaded = named_release(self._settings.releases, release)
         said = "" if force else self._require_gate(loaded, site)
         ref = ReleaseRef(name=release, digest=loaded.digest)
         return self._deployer.change(
@@ -60,7 +60,7 @@ class Earning:
         """Make the candidate champion. Raises Invalid without one, if its files no longer hold, or says what its trial still lacks."""
         state = self._deployer.states().get(site)
         if state is not None and state.candidate is not None:
-            load_release(self._settings.releases / state.candidate.name, state.candidate.digest)
+            named_release(self._settings.releases, state.candidate.name, state.candidate.digest)
             seen = state.generation if seen is None else seen  # what was looked at is what is changed
             with self._reading:
                 trial = self._trials.by_site.get(site)

@@ -166,7 +166,7 @@ def _said(one: Settled) -> list[str]:
 
 
 def _table(text: str, delimiter: str, wanted: set[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)  # a file that ends within a field is cut off
     try:
         if missing := wanted - set(reader.fieldnames or ()):
             raise _bad(f"line 1 lacks the columns {', '.join(sorted(missing))}")

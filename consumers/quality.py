@@ -36,16 +36,19 @@ from soundscape.kafka import new_consumer, read_all
 from soundscape.logs import set_up_logging
 from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
 from soundscape.options import NAME
-from soundscape.release import LoadedRelease, load_release
+from soundscape.release import LoadedRelease, named_release
 from soundscape.retraining import last_at, queue
 from soundscape.sampling import unit
 from soundscape.settings import Port, Settings, get_settings
+from soundscape.terminal import terminal_width
 from soundscape.topics import LABELS, PREDICTIONS, SAMPLES
 from soundscape.wire import PREFIX, texts
 
 PROCESS = "quality"
 SHIFT = 0.25
 """Population stability index from which a distribution counts as shifted."""
+DRIFTING = 10
+"""Where the mix has drifted, a tenth of the labels are enough; fewer teach nothing, and the mix stays what it is."""
 MIX, SCORES = "species mix", "scores"
 """What may drift."""
 AGAIN_S = 60.0
@@ -120,7 +123,7 @@ def _champion(settings: Settings, site: str) -> LoadedRelease | None:
     """The release that answers a site, if its files are here and hold."""
     state = read_states(settings).get(site)
     try:
-        return load_release(settings.releases / state.champion.name, state.champion.digest) if state else None
+        return named_release(settings.releases, state.champion.name, state.champion.digest) if state else None
     except Invalid:
         return None
 
@@ -143,7 +146,7 @@ def _show(found: Quality, drift: Mapping[str, Drift]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=terminal_width())
     counts = f"{found.sampled} random samples, {found.completed} in the completed prefix"
     console.print(f"{counts}; withheld: {_cell(found.withheld)}", highlight=False)
     table = Table("release", "species", "precision", "recall", title="By labelers, in hash order (95 % Wilson)")
@@ -203,7 +206,8 @@ def due(settings: Settings, site: str, drift: Mapping[str, Drift]) -> str | None
     if new >= settings.retrain_labels:
         return f"{new} new labels"
     psi = drift[MIX].psi if MIX in drift else None
-    return f"drift of the {MIX} (PSI {psi:.2f})" if psi is not None and new and psi > SHIFT else None
+    taught = new * DRIFTING >= settings.retrain_labels
+    return f"drift of the {MIX} (PSI {psi:.2f})" if psi is not None and taught and psi > SHIFT else None
 
 
 def _publish(site: str, found: Quality, drift: Mapping[str, Drift]) -> None:

@@ -12,7 +12,7 @@ from soundscape.deployments import read_states
 from soundscape.errors import Invalid, Unavailable
 from soundscape.events import TourSummed
 from soundscape.kafka import backlog, new_admin, new_consumer, read_all
-from soundscape.release import load_release
+from soundscape.release import named_release
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
 from soundscape.topics import FEEDBACK, LABELS, PREDICTIONS, TOUR_EVENTS, TOURS
@@ -141,7 +141,7 @@ def _names(settings: Settings) -> NamesOf:
     known: dict[str, dict[str, Species]] = {}
     for site, state in read_states(settings).items():
         try:
-            loaded = load_release(settings.releases / state.champion.name, state.champion.digest)
+            loaded = named_release(settings.releases, state.champion.name, state.champion.digest)
         except Invalid:
             continue
         known[site] = {one.label: one for one in loaded.release.labels}

@@ -14,6 +14,7 @@ from soundscape.errors import Invalid, Reason
 from soundscape.events import TourSummed
 from soundscape.options import NAME
 from soundscape.settings import get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -153,4 +154,4 @@ def _number(value: Any) -> str:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    Console(width=terminal_width()).print(table)

@@ -12,7 +12,7 @@ from consumers.trial import Trial
 from soundscape.errors import Invalid
 from soundscape.events import ClipAnalysed, FeedbackGiven, SiteDeployed
 from soundscape.kafka import broker_errors, new_consumer
-from soundscape.release import load_release
+from soundscape.release import named_release
 from soundscape.settings import Settings
 from soundscape.topics import FEEDBACK, PREDICTIONS, SHADOW_PREDICTIONS
 from soundscape.wire import texts
@@ -70,7 +70,7 @@ class Trials:
         for ref in (state.champion, state.candidate):
             assert ref is not None
             try:
-                known.append(set(load_release(self._settings.releases / ref.name, ref.digest).label_names))
+                known.append(set(named_release(self._settings.releases, ref.name, ref.digest).label_names))
             except Invalid as error:
                 log.error("site %s: %s", state.site, error)
                 return frozenset()

@@ -149,12 +149,12 @@ def bare_speed(model: Path, arrangement: Any, minutes: list[bytes]) -> float:
 
 def bare_model(settings: Settings, site: str) -> Path | None:
     """The ONNX file of a site's one log-mel member; None where the bare loop cannot run it."""
-    from soundscape.release import load_release
+    from soundscape.release import named_release
 
     champion = deployed(settings).get(site)
     if champion is None:
         raise Invalid(Reason.NO_RELEASE, f"Site {site} has no release; deploy one with `soundscape deploy RELEASE --site {site}`.")
-    loaded = load_release(settings.releases / champion)
+    loaded = named_release(settings.releases, champion)
     members = loaded.release.members
     return loaded.folder / members[0].file if len(members) == 1 and members[0].runtime == "onnx" else None
 

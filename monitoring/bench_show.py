@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from soundscape.terminal import terminal_width
+
 
 def percentile(values: list[float], share: float) -> float:
     """The value that `share` of the values do not exceed (nearest rank)."""
@@ -25,4 +27,4 @@ def show(said: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False)
     for name, value in said.items():
         table.add_row(name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
-    Console().print(table)
+    Console(width=terminal_width()).print(table)

@@ -60,12 +60,12 @@ def copy_champion(settings: Settings) -> str:
     The model file says another `doc_string`: Triton serves it as a model of its own, as it would any candidate's.
     Raises Invalid: no champion, or a member that is no ONNX file.
     """
-    from soundscape.release import load_release, write_release
+    from soundscape.release import load_release, named_release, write_release
 
     state = _state(settings)
     if state is None:
         raise Invalid(Reason.NO_RELEASE, f"Site {SITE} has no release to be copied.")
-    loaded = load_release(settings.releases / state.champion.name, state.champion.digest)
+    loaded = named_release(settings.releases, state.champion.name, state.champion.digest)
     if any(member.runtime != "onnx" for member in loaded.release.members):
         raise Invalid(Reason.BAD_REQUEST, f"{loaded.release.name} is not all of ONNX; deploy `{SITE}` to site {SITE}.")
     name = f"{PREFIX}{loaded.digest[:8]}"

@@ -42,7 +42,7 @@ def gather(settings: Settings, clip_id: str) -> Evidence:
 
     from producers.explanation import Evidence
     from soundscape.clip_reader import ClipReader
-    from soundscape.release import load_release
+    from soundscape.release import named_release
 
     place = _answer_place(settings, clip_id)
     answer = _answer(settings, place, clip_id)
@@ -50,7 +50,7 @@ def gather(settings: Settings, clip_id: str) -> Evidence:
         clip = reader.read(answer.place, clip_id)
     found = Evidence(answer, place, clip)
     try:
-        release = load_release(settings.releases / answer.release, answer.release_digest)
+        release = named_release(settings.releases, answer.release, answer.release_digest)
     except (Invalid, OSError):  # it is not here any more; the answer says enough without it
         release = None
     return replace(_said(settings, found), release=release)

@@ -16,7 +16,7 @@ from soundscape.tours import Row, tour_of
 
 BEST = 10
 """Fused scores of each window that are shown, beside every label that was detected or that a member put among its highest."""
-DENIED = "A labeler heard a person in this clip: nobody hears it again, and it is explained to nobody."
+DENIED = "A labeler heard a person in this clip: nobody hears it again, and it is neither explained nor judged."
 """Why a clip of the deny list is gone."""
 
 

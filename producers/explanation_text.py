@@ -8,13 +8,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from soundscape.terminal import terminal_width
+
 TOP = 5
 """Scores of each window that are shown; `--json` has more."""
 
 
 def show(said: dict[str, Any], console: Console | None = None) -> None:
     """Print an explanation as `producers.explanation` makes it."""
-    out = console or Console()
+    out = console or Console(width=terminal_width())
     clip, release = said["clip"], said["release"]
     told = [f"{name} {clip[name]}" for name in ("tour_id", "recorder", "client", "recorded_at", "file_name") if clip[name] is not None]
     _line(out, f"Clip {said['clip_id']}, site {clip['site']}, stream {clip['stream']}", *told)

@@ -32,6 +32,8 @@ MAX_CHANNELS = 16
 """Most channels of a file; they are averaged."""
 MP3_RATE = 48_000
 """Greatest rate of an MP3 in Hz (ISO 11172-3)."""
+LOUDEST = 1e6
+"""Samples lie between -1 and 1; some writers of floats leave 16-bit numbers as they are. Beyond is no sound, and filters overflow."""
 MAX_SAMPLES = int(MAX_SECONDS * 384_000)
 """Most samples of a file over all its channels: three minutes of a bat detector at 384 kHz, and about 2 s of a decoder's time."""
 MAX_MESSAGE_BYTES = 1_900_000
@@ -116,8 +118,8 @@ def read(body: bytes) -> tuple[Float32, int]:
     if not blocks:
         raise Invalid(Reason.TOO_SHORT, f"The clip has no sound in it; send at least {MIN_SECONDS} s.")
     wave = np.concatenate(blocks)
-    if not np.isfinite(wave).all():
-        raise Invalid(Reason.NOT_FINITE, "The sound has NaN or infinite samples; export it again.")
+    if not (np.abs(wave) < LOUDEST).all():
+        raise Invalid(Reason.NOT_FINITE, f"The sound has samples that are NaN, infinite or beyond {LOUDEST:.0e}; export it again.")
     return wave, rate
 
 

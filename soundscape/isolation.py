@@ -63,11 +63,11 @@ class ChildPool:
                 pool = self._replaced(pool)
             except ProcessExpired as error:
                 pool = self._replaced(pool)
-                raise Invalid(Reason.DECODER_DIED, "The file killed the process that decoded it; it is kept for a look.") from error
+                raise Invalid(Reason.DECODER_DIED, "The file killed the process that decoded it; convert it, and send it again.") from error
             except MemoryError as error:
-                raise Invalid(Reason.DECODER_DIED, "The file took all the memory of its decoder; it is kept for a look.") from error
+                raise Invalid(Reason.DECODER_DIED, "The file took all the memory of its decoder; convert it, and send it again.") from error
             except FutureTimeout as error:
-                what = f"The file took longer than {LIMIT_S:.0f} s to decode; it is kept for a look."
+                what = f"The file took longer than {LIMIT_S:.0f} s to decode; convert it, and send it again."
                 raise Invalid(Reason.DECODER_DIED, what) from error
             else:
                 return result

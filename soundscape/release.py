@@ -207,6 +207,14 @@ def load_release(folder: Path, digest: str | None = None) -> LoadedRelease:
     return loaded
 
 
+def named_release(releases: Path, name: str, digest: str | None = None) -> LoadedRelease:
+    """The release of that name among others. Raises Invalid as `load_release`, and for one that calls itself otherwise: a copy, say."""
+    loaded = load_release(releases / name, digest)
+    if loaded.release.name != name:
+        raise _invalid(name, f"its release.json is that of {loaded.release.name}; a copy must say its own name")
+    return loaded
+
+
 def file_digest(path: Path) -> str:
     """Hex SHA-256 of a file. Raises Invalid (release-invalid) if it is not there or cannot be read."""
     try:

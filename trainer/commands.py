@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.settings import get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from trainer import store
@@ -78,10 +78,10 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, again
 @click.option("--name", default=None, help="Name of the release; made from the data and the parts unless given.")
 def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
     """Fuse RELEASES of the same data into one: weights, calibration, thresholds; its name is the last line."""
-    from soundscape.release import load_release
+    from soundscape.release import named_release
     from trainer.recommended import fuse_named
 
-    parts = [load_release(get_settings().releases / one) for one in releases]
+    parts = [named_release(get_settings().releases, one) for one in releases]
     prepared, _ = _prepare(data)
     with _bar() as told:
         release = fuse_named(get_settings(), prepared, parts, name, click.echo, told)
@@ -99,12 +99,12 @@ def score(data: Path, answers: Path, learnt_from: Path | None, release: str | No
     """Score answers against a folder's truth: macro ROC-AUC and mAP, species by species, and beside simple rivals."""
     import json
 
-    from soundscape.release import load_release
+    from soundscape.release import named_release
     from trainer.scoring import Told, scored
 
     settings = get_settings()
     quiet = (lambda _: None) if as_json else click.echo
-    served = load_release(settings.releases / release) if release else None
+    served = named_release(settings.releases, release) if release else None
     thresholds = dict(zip(served.label_names, served.thresholds.tolist(), strict=True)) if served else {}
     found = scored(data, answers, learnt_from or data, settings.root / "datasets", thresholds, quiet)
     if as_json:
@@ -150,7 +150,7 @@ def _show(report: Report) -> None:
     table = Table("role", "sounds", "windows of 5 s", "minutes", title="Prepared")
     for role, one in report.counts.items():
         table.add_row(role, str(one["sounds"]), str(one["windows"]), f"{one['seconds'] / 60:.1f}")
-    console = Console()
+    console = Console(width=terminal_width())
     console.print(table)
     console.print(f"{report.placed} clips are kept out of training because they are heard in labelled soundscapes.")
     if report.unseen:
@@ -182,4 +182,4 @@ def _show_metrics(metrics: dict[str, Any]) -> None:
             parts |= {f"  rival: {rival}": one for rival, one in found.get("rivals", {}).items()}
             for part, one in parts.items():
                 table.add_row(part, cell(one, "auc"), cell(one, "mean_ap"), str(one["classes"]), str(one["rows"]))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    Console(width=terminal_width()).print(table)

@@ -34,6 +34,8 @@ COMPOSED = 600
 """Windows composed of clips that judge."""
 STEPS = 10
 """Weights are tried in tenths: of four members, 286 mixtures."""
+NEAR = 0.01
+"""Mean average precision that a mixture may lack."""
 CURVE_POSITIVES = 20
 """Composed windows in which a species must be heard to have a curve of its own."""
 CURVE_TRUST = 20.0
@@ -158,17 +160,21 @@ def mixtures(members: int, steps: int = STEPS) -> Iterator[tuple[float, ...]]:
 def with_weights(
     united: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared, say: Callable[[str], None]
 ) -> LoadedRelease:
-    """The weights that hear best: the mean of mAP on clips and on composed windows; by taxon only where that is surely better."""
+    """The weights that hear best: the mean of mAP on clips and on composed windows; by taxon only where that is surely better.
+
+    Of those within NEAR of the best, the most even: what is gained by less says nothing, and several members err apart.
+    """
     columns = {taxon: [n for n, one in enumerate(prepared.species) if one.taxon == taxon] for taxon in _taxa(prepared)}
     tried = list(mixtures(len(united.release.members)))
     said = [[answer(_weighted(united, shares), some.by_member, prepared) for some in (clips, composed)] for shares in tried]
 
     def best(chosen: Sequence[int]) -> int:
-        found = [
+        found = np.array([
             np.nanmean([_mean_ap(some.truth[:, chosen], one[:, chosen]) for some, one in zip((clips, composed), both, strict=True)])
             for both in said
-        ]
-        return int(np.nanargmax(found)) if not np.isnan(found).all() else 0
+        ])  # fmt: skip
+        near = np.flatnonzero(found >= np.nanmax(found) - NEAR) if not np.isnan(found).all() else np.arange(len(tried))
+        return int(min(near, key=lambda n: max(tried[n])))
 
     whole = best(range(len(prepared.labels)))
     by_taxon: dict[str, tuple[float, ...]] = {}

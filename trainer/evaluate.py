@@ -148,11 +148,12 @@ def mean_ap_between(truth: Bool, scores: Floats, recordings: npt.NDArray[np.str_
 def difference(
     truth: Bool, first: Floats, second: Floats, groups: npt.NDArray[np.str_], percentiles: tuple[float, float] = ONE_SIDED
 ) -> Difference | None:
-    """Paired bootstrap over whole groups of the macro mAP of `first` less that of `second`; None where no class can be scored.
+    """Paired bootstrap over whole groups of the macro mAP of `first` less that of `second`; None where no class can be scored, or
+    all rows are one group's, which says nothing of another.
 
     Of the `percentiles`, each of ONE_SIDED bounds the difference with 99 %; between those of INTERVAL it lies with 95 %.
     """
-    if not scorable(truth).any():
+    if not scorable(truth).any() or len(np.unique(groups)) < 2:
         return None
     weights = resamples(groups, PAIRED)
     drawn = _mean_of_classes(weighted_ap(truth, first, weights) - weighted_ap(truth, second, weights))

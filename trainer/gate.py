@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from soundscape.options import NAME
 from soundscape.settings import get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ _WORDS = {(True, True): "[green]holds[/]", (True, False): "[yellow]not asked[/]"
 
 
 @click.command()
-@click.argument("release")
+@click.argument("release", type=NAME)
 @click.option("--site", type=NAME, help="Site whose champion it is measured against; the setting's site unless given.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False, exists=True),
               help="What judges; the data it was trained on unless given.")  # fmt: skip
@@ -41,8 +41,6 @@ def gate(context: click.Context, release: str, site: str | None, data: Path | No
 
     settings, aside = get_settings(), Console(stderr=True)
     site = site or settings.site
-    for name in (site, release):
-        _require_name(name)
     state = state_of(settings, site)
     against = champion_of(settings, state, champion, aside.print)
     with progress_on(aside) as progress:
@@ -53,22 +51,9 @@ def gate(context: click.Context, release: str, site: str | None, data: Path | No
     if as_json:
         click.echo(json.dumps(verdict.plain()))
     else:
-        _show(release, verdict, queued, Console(width=None if sys.stdout.isatty() else 130))
+        _show(release, verdict, queued, Console(width=terminal_width()))
     if not verdict.passed:
         context.exit(1)
-
-
-def _require_name(name: str) -> None:
-    """Raise Invalid unless it can be a file's name."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from soundscape.errors import Invalid, Reason
-    from soundscape.event import Name
-
-    try:
-        TypeAdapter(Name).validate_python(name)
-    except ValidationError as error:
-        raise Invalid(Reason.BAD_REQUEST, f"{name!r} is no name of a site or a release.") from error
 
 
 def _show(release: str, verdict: Verdict, queued: bool, console: Console) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from soundscape.errors import Invalid, Unavailable
 from soundscape.events import DeploymentStepped, SiteDeployed
-from soundscape.release import RELEASE_FILE, LoadedRelease, load_release
+from soundscape.release import RELEASE_FILE, LoadedRelease, named_release
 from soundscape.retraining import queue
 from soundscape.settings import Port, Settings
 from trainer.gate_run import Verdict
@@ -40,12 +40,12 @@ def champion_of(settings: Settings, state: SiteDeployed | None, name: str | None
     Raises Invalid if the one named is not there or does not hold.
     """
     if name is not None:
-        return load_release(settings.releases / name)
+        return named_release(settings.releases, name)
     if state is None:
         say("No champion is known (no broker answers, or nothing is deployed to the site); --champion NAME names one.")
         return None
     try:
-        return load_release(settings.releases / state.champion.name, state.champion.digest)
+        return named_release(settings.releases, state.champion.name, state.champion.digest)
     except Invalid as error:
         say(f"The champion cannot be compared with: {error.detail}")
         return None

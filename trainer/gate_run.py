@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundscape.errors import Invalid, Reason
-from soundscape.release import RELEASE_FILE, LoadedRelease, load_release
+from soundscape.release import RELEASE_FILE, LoadedRelease, named_release
 from soundscape.settings import Settings
 from trainer import evaluate, gate_checks, gate_golden, gate_served
 from trainer.evaluation.hear import Ears
@@ -75,7 +75,7 @@ def judge(
     if not (folder / RELEASE_FILE).is_file():
         raise Invalid(Reason.BAD_REQUEST, f"There is no release {release}; `soundscape release list` shows those that are there.")
     try:
-        loaded = load_release(folder)
+        loaded = named_release(settings.releases, release)
         ears = Ears(loaded)
     except Invalid as error:
         return Verdict((Check("release", False, error.detail),), {})
@@ -87,15 +87,18 @@ def judge(
     trained = trained_on(loaded, datasets)
     apart = gate_checks.kept_apart(_learnt(whole, trained), trained.prepared is not None)
     material = whole.without([trained, *([trained_on(champion, datasets)] if champion else [])])
+    if not material.sounds and apart.passed:
+        what = f"All {len(whole.sounds)} sounds of the set taught {release} or its champion"
+        raise Invalid(Reason.BAD_REQUEST, f"{what}: nothing is left to judge by; name other data with --data.")
     if not material.sounds:
         return Verdict((Check("release", True, "it holds"), apart), {}, whole.digest, loaded)
     files = gate_served.float32_files(loaded)
     listeners = {CANDIDATE: ears}
     if champion is not None:
         listeners[CHAMPION] = Ears(champion)
-    if files:
-        listeners[FLOAT32] = Ears(loaded, instead=files)
     try:
+        if files:
+            listeners[FLOAT32] = Ears(loaded, instead=files)
         heard = hear_set(material, listeners, lambda n, of: progress("Hearing the set", n, of), children)
     except Invalid as error:
         if error.reason is not Reason.RELEASE_INVALID:

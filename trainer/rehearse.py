@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.settings import Settings, get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from soundscape.release import LoadedRelease
@@ -130,7 +130,7 @@ def _show(found: dict[str, Any]) -> None:
         between = f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
         counts = [str(one[key]) for key in ("windows", "recordings", "classes")]
         table.add_row(title, f"{one['champion']:.3f}", f"{one['retrained']:.3f}", between, *counts)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console(width=terminal_width()).print(table)
     for line in found["says"]:
         click.echo(line)
     click.echo(found["release"])

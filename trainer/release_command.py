@@ -76,9 +76,9 @@ def list_releases() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """All that release NAME says of itself, short of its list of species."""
-    from soundscape.release import load_release
+    from soundscape.release import named_release
 
-    for key, value in _described(load_release(get_settings().releases / name)):
+    for key, value in _described(named_release(get_settings().releases, name)):
         click.echo(f"{key:<12}{value}")
 
 

@@ -11,6 +11,7 @@ import click
 from soundscape.errors import Invalid, Reason
 from soundscape.options import NAME
 from soundscape.settings import get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from trainer.replay_run import Progress, Request
@@ -127,7 +128,7 @@ def _told(manifest: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=terminal_width())
     table = Table("kind", "provenance", "rows", title=f"{manifest['seconds'] / 60:.1f} minutes of sound, digest {manifest['digest'][:12]}")
     for kind, by in manifest["counts"].items():
         for provenance, rows in by.items():

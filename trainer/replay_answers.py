@@ -16,7 +16,7 @@ from soundscape.events import ClipRecorded, Place
 from soundscape.events import clip_id as identity
 from soundscape.isolation import ChildPool
 from soundscape.kafka import abandon, new_consumer, new_producer, publish
-from soundscape.release import load_release
+from soundscape.release import named_release
 from soundscape.settings import Settings
 from soundscape.topics import SHADOW_PREDICTIONS
 from soundscape.wire import PREFIX, decode, encode, texts
@@ -98,7 +98,7 @@ def replay_release(settings: Settings, request: Request, progress: Progress) -> 
     takes the run id as name, so that the same request again is a new run. Raises Invalid where the range is empty or the release does
     not fit, Unavailable without a broker.
     """
-    release = LocalRelease(load_release(settings.releases / (request.release or "")))
+    release = LocalRelease(named_release(settings.releases, (request.release or "")))
     digest = hashlib.sha256(json.dumps([request.plain(), release.loaded.digest], sort_keys=True).encode()).hexdigest()
     folder = settings.root / "replays" / f"unfinished-{digest[:12]}"
 

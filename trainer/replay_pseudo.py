@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 
 from soundscape.errors import Invalid
 from soundscape.events import ClipAnalysed
-from soundscape.release import load_release
+from soundscape.release import named_release
 from soundscape.settings import Settings
 from trainer.replay_judged import Piece
 
@@ -26,7 +26,7 @@ class Speech:
         """The labels, or None where the release cannot tell speech or is not here any more."""
         if release not in self._known:
             try:
-                told = load_release(self._releases / release).release.sound_events.get("speech")
+                told = named_release(self._releases, release).release.sound_events.get("speech")
             except Invalid:
                 told = None
             self._known[release] = frozenset(told) if told else None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from soundscape.deployments import read_states
 from soundscape.errors import Invalid, Reason
-from soundscape.release import RELEASE_FILE, LoadedRelease, load_release
+from soundscape.release import RELEASE_FILE, LoadedRelease, named_release
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
 
@@ -44,7 +44,7 @@ def _loaded(settings: Settings, names: Iterable[str]) -> list[LoadedRelease]:
     found = []
     for name in dict.fromkeys(names):
         try:
-            found.append(load_release(settings.releases / name))
+            found.append(named_release(settings.releases, name))
         except Invalid as error:
             log.warning("The species of release %s are not counted: %s", name, error)
     return found

@@ -137,12 +137,12 @@ def train_on(
 def champion_of(settings: Settings, site: str) -> LoadedRelease:
     """The release that answers the site. Raises Invalid where there is none, Unavailable without a broker."""
     from soundscape.deployments import read_states
-    from soundscape.release import load_release
+    from soundscape.release import named_release
 
     state = read_states(settings).get(site)
     if state is None:
         raise Invalid(Reason.BAD_REQUEST, f"Site {site} has no champion to train on; deploy one with `soundscape deploy`.")
-    return load_release(settings.releases / state.champion.name, state.champion.digest)
+    return named_release(settings.releases, state.champion.name, state.champion.digest)
 
 
 def compare(prepared: Prepared, champion: LoadedRelease, release: LoadedRelease, new: list[Path]) -> dict[str, Any]:

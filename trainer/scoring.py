@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from soundscape.terminal import terminal_width
 from trainer import evaluate, rivals, store
 from trainer.answers import Joined, join
 from trainer.listen import listen
@@ -97,7 +97,7 @@ class Told:
         from rich.console import Console
         from rich.table import Table
 
-        found, console = self._found, Console(width=None if sys.stdout.isatty() else 120)
+        found, console = self._found, Console(width=terminal_width())
         table = Table("species", "scientific name", "there", "heard", "right", "ROC-AUC", "AP", title="Rows of 5 s, species by species")
         for one in found["species"]:
             if one["there"] or one["heard"]:

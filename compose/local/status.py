@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -79,8 +78,3 @@ def table(found: Iterable[Row]) -> Table:
         memory = f"{row.memory_mb:.0f} MB" if row.memory_mb is not None else ""
         shown.add_row(row.name, row.state, health, row.address, str(row.pid or ""), memory, row.why)
     return shown
-
-
-def terminal_width() -> int | None:
-    """Wide enough for every column where the output is no terminal; the terminal's own width otherwise."""
-    return None if os.isatty(1) else 160

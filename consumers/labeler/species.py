@@ -12,7 +12,7 @@ from consumers.labeler.shelf import PROCESS
 from soundscape.deployments import read_states
 from soundscape.errors import Invalid, Unavailable
 from soundscape.events import ReleaseRef, SiteDeployed
-from soundscape.release import load_release
+from soundscape.release import named_release
 from soundscape.settings import Settings
 from soundscape.taxonomy import Species
 from soundscape.topics import DEPLOYMENTS
@@ -87,7 +87,7 @@ class SiteSpecies:
         if known is not None and known[0] == state.champion:
             return
         try:
-            release = load_release(self._settings.releases / state.champion.name, state.champion.digest).release
+            release = named_release(self._settings.releases, state.champion.name, state.champion.digest).release
         except Invalid as error:
             log.warning("The species of %s stay as they were: %s", state.site, error)
             return

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from producers.explanation import DENIED
 from producers.gateway.body import read_form
 from producers.gateway.door import Given, Guide, serves
 from producers.gateway.loop_docs import FEEDBACK_BODY, FEEDBACK_RESPONSES, LIST_RESPONSES
@@ -20,7 +21,7 @@ from producers.gateway.standing import digest_of
 from soundscape.errors import Invalid
 from soundscape.events import ClipAnalysed, FeedbackGiven, Place
 from soundscape.keys import Key
-from soundscape.topics import FEEDBACK
+from soundscape.topics import FEEDBACK, LABELS
 from soundscape.wire import encode
 
 STANDING = 20
@@ -32,7 +33,8 @@ router = APIRouter(tags=["feedback"])
 async def post_feedback(request: Request, clip_id: UUID, key: Guide, services: Given) -> JSONResponse:
     """Judge a clip's answer; sent again with the same `feedback_id` it is the same judgement, or changes it."""
     said, clip = await read_form(request, FeedbackSaid), str(clip_id)
-    services.reports.require(FEEDBACK.name)
+    for topic in (FEEDBACK, LABELS):
+        services.reports.require(topic.name)
     async with services.locks(f"key {key.name}"), services.locks(f"feedback {said.feedback_id}"):
         found = services.feedback.find(said.feedback_id)
         if found is not None:
@@ -45,6 +47,8 @@ async def post_feedback(request: Request, clip_id: UUID, key: Guide, services: G
             await seen(services, key, clip)  # a stranger hears that the clip is unknown
             raise Problem(404, "not-found", f"There is no judgement {said.feedback_id!r} of this clip to withdraw.")
         one = await seen(services, key, clip)
+        if clip in services.labels.denied:
+            raise Problem(410, "speech", DENIED)
         if await recording(services, one.answer) is None:
             raise Problem(410, "gone", "The clip has left the log; it can be judged no more.")
         _check_release(one.answer, said)

@@ -78,7 +78,7 @@ class TourEnd(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rating: int | None = Field(None, ge=1, le=5, description="The visitors' word", examples=[5])
+    rating: int | None = Field(None, ge=1, le=5, strict=True, description="The visitors' word", examples=[5])
     note: Note | None = None
     ended_at: Clock | None = Field(None, description="Now unless given")
 

@@ -38,6 +38,8 @@ async def post_tour(request: Request, key: Guide, services: Given) -> JSONRespon
     _require(services)
     tour_id, site = said.tour_id or str(uuid4()), site_of(key, said.site)
     services.sites.require(site)
+    if tour_id in (".", ".."):
+        raise Problem(400, str(Reason.BAD_REQUEST), "tour_id does not hold: a client could not name it in a path.")
     if DAY.fullmatch(tour_id):
         raise Problem(400, str(Reason.BAD_REQUEST), "tour_id does not hold: names that end in @DATE are recorders' days.")
     async with services.locks(f"tour {tour_id}"):

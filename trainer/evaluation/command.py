@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.settings import Settings, get_settings
+from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,11 +30,11 @@ def evaluate(release: str, data: Path, as_json: bool, no_report: bool, windows: 
     """Evaluate RELEASE on focal clips that it was not trained on, and on labelled soundscapes; apart, with slices, curves and rivals."""
     from rich.console import Console
 
-    from soundscape.release import load_release
+    from soundscape.release import named_release
     from trainer.evaluation.run import evaluate_release
 
     settings, aside = get_settings(), Console(stderr=True)
-    loaded = load_release(settings.releases / release)
+    loaded = named_release(settings.releases, release)
     with progress_on(aside) as progress:
         result = evaluate_release(loaded, data, settings.root / "datasets", say=aside.print, progress=progress, strain_windows=windows)
     folder = settings.root / "evaluations" / result.name
@@ -46,7 +46,7 @@ def evaluate(release: str, data: Path, as_json: bool, no_report: bool, windows: 
     if as_json:
         click.echo(json.dumps(result.numbers))
         return
-    show(result, Console(width=None if sys.stdout.isatty() else 130))
+    show(result, Console(width=terminal_width()))
     if not no_report:
         click.echo(page)
 

@@ -39,7 +39,7 @@ class Features(NamedTuple):
 
 
 class Ears:
-    """A release's models, ready to hear. Raises Invalid (release-invalid) for a runtime that does not run here."""
+    """A release's models, ready to hear. Raises Invalid (release-invalid) for what does not run here, or is no model."""
 
     def __init__(self, loaded: LoadedRelease, threads: int = 2, instead: Mapping[str, Path] | None = None) -> None:
         """`instead`: other files for members by name, as the float32 form beside the int8 one that is served."""
@@ -98,7 +98,11 @@ def _onnx(path: Path, threads: int) -> Callable[[Float32], Float32]:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has an exception for each way in which a file can be none
+        what = f"{path.name} cannot be loaded as an ONNX model ({type(error).__name__}); train the release anew."
+        raise Invalid(Reason.RELEASE_INVALID, what) from error
     name = session.get_inputs()[0].name
 
     def run(windows: Float32) -> Float32:

@@ -219,13 +219,13 @@ class World:
         forgetting = None if self.broken == "forgetting is not measured" else {"mean": 0.0}
         return {"release": RETRAINED, "forgetting": forgetting, "learning": None}
 
-    def load_release(self, folder: Path) -> Any:
+    def named_release(self, _: Path, name: str) -> Any:
         """What lies in the release's folder."""
         if self.broken == "the retrained release does not hold":
             raise Invalid(Reason.RELEASE_INVALID, "Its model is missing.")
         began = ref("another" if self.broken == "it is begun with another release" else CHAMPION).digest
         metrics = {"training": {"plan": {"begins_with": began}}}
-        return SimpleNamespace(digest=ref(folder.name).digest, release=SimpleNamespace(metrics=metrics))
+        return SimpleNamespace(digest=ref(name).digest, release=SimpleNamespace(metrics=metrics))
 
     def do_gate(self, name: str, *_: str) -> Any:
         passed = name == RETRAINED and self.broken != "the gate refuses the candidate"
@@ -361,7 +361,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         monkeypatch.setattr(story_steps, "truths", lambda _: iter([Truth(b"OggS", frozenset({"wren"}))] * 20))
         monkeypatch.setattr(story_steps, "Guide", lambda *_: Guide(world))
         monkeypatch.setattr(story_steps, "Labeler", lambda _, name, *__: Labeler(world, name))
-        monkeypatch.setattr(story_steps, "load_release", world.load_release)
+        monkeypatch.setattr(story_steps, "named_release", world.named_release)
         monkeypatch.setattr(story_trial, "rotate", lambda _, release: f"{release}-rotated")
         return CliRunner().invoke(story, ["--json", *arguments]), world
 

@@ -223,7 +223,7 @@ def test_what_does_not_answer_or_was_changed_is_not_lent(world: World) -> None:
     with pytest.raises(Invalid, match="changed"):
         world.deployer.lend("two", "0" * 64)
     world.server.hopeless.add(world.name("two"))
-    with pytest.raises(Invalid, match="does not answer its probe"):
+    with pytest.raises(Invalid, match="does not give a finite number"):
         world.deployer.lend("two", digest)
     world.deployer.reconcile()
     assert world.server.there == set()

@@ -202,7 +202,7 @@ BAD: dict[str, list[str]] = {
     "raven": ["", "Begin Time (s)\tEnd Time (s)\n1\t2", "\t".join(RAVEN) + f"\n1\tS\t1\t5\t4\t0\t1\tpava\t{A}"],
     "audacity": ["1.0 2.0 pava", "1.0\tx\tpava", "2.0\t1.0\tpava", "nan\t1.0\tpava", "1.0\tinf\tpava", "1.0\t2.0\t "],
     "label-studio": ["", "{}x", '[{"data": 3}]', '{"a": 1}', "[" * 5000, '[{"data": {}, "annotations": [{"result": [{}]}]}, 3]'],
-    "csv": ["", "clip_id,start_s\n", f"{COLUMNS}{A},0,5,species,\n", f"{COLUMNS}x,0,5,,pava"],
+    "csv": ["", "clip_id,start_s\n", f"{COLUMNS}{A},0,5,species,\n", f"{COLUMNS}x,0,5,,pava", f'{COLUMNS}{A},0,5,species,"pa'],
 }
 
 

@@ -54,6 +54,8 @@ def test_enough_new_labels(tmp_path: Path, log: list[Any], monkeypatch: pytest.M
 def test_a_drift_about_which_somebody_said_something(tmp_path: Path, log: list[Any]) -> None:
     settings = Settings(data_dir=tmp_path, retrain_labels=300)
     assert quality.due(settings, "s", {"species mix": Drift(0.9)}) is None, "there is nothing new to learn from"
+    labelled(log, 29)
+    assert quality.due(settings, "s", {"species mix": Drift(0.9)}) is None, "a retraining after each label would change nothing"
     labelled(log, 1)
     assert quality.due(settings, "s", {"species mix": Drift(0.2)}) is None
     assert quality.due(settings, "s", {"species mix": Drift(unknown="too few"), "scores": Drift(0.9)}) is None, "scores alone ask for none"

@@ -137,10 +137,12 @@ async def test_what_the_log_or_the_machine_has_lost_is_said(world: Any) -> None:
     assert (said["members"][0]["weight"], said["thresholds"]) == (None, {"owl": 0.5})
 
 
-async def test_a_denied_clip_is_explained_to_nobody_until_the_label_is_withdrawn(world: Any) -> None:
+async def test_a_denied_clip_is_neither_explained_nor_judged_until_the_label_is_withdrawn(world: Any) -> None:
     operator, clip = await world.client("op", "operator"), world.answered()
     world.follow("labels", label(clip, "voice", "speech", ()))
     assert "person" in refused(await operator.get(f"/v1/clips/{clip}/explanation"), 410, "speech")
+    judgement = {"feedback_id": "f-1", "verdict": "wrong"}
+    assert "person" in refused(await operator.post(f"/v1/clips/{clip}/feedback", json=judgement), 410, "speech")
     world.restart()
     refused(await operator.get(f"/v1/clips/{clip}/explanation"), 410, "speech")
     world.follow("labels", label(clip, "voice", "withdrawn", ()))

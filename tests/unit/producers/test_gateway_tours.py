@@ -91,9 +91,11 @@ async def test_a_tour_is_one_keys_and_one_sites(world: Any) -> None:
     [
         ("/v1/tours", {"tour_id": "a/b"}, "tour_id"),
         ("/v1/tours", {"tour_id": "H02@2026-11-24"}, "tour_id"),
+        ("/v1/tours", {"tour_id": ".."}, "tour_id"),
         ("/v1/tours", {"started_at": "2026-11-24T06:30:00"}, "offset"),
         ("/v1/tours", {"name": "dawn"}, "no such parameter"),
         ("/v1/tours/dawn/end", {"rating": 6}, "rating"),
+        ("/v1/tours/dawn/end", {"rating": True}, "rating"),
         ("/v1/tours/dawn/end", {"note": "n" * 2001}, "note"),
         ("/v1/tours/dawn/end", {"ended_at": "2020-01-01T00:00:00Z"}, "ended_at"),
     ],

@@ -233,7 +233,7 @@ def test_too_short_sound_is_refused() -> None:
     assert refused(written(tone(0.02), SAMPLE_RATE, "WAV")) is Reason.TOO_SHORT
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
 def test_samples_that_are_no_numbers_are_refused(bad: float) -> None:
     """One is enough: a transform would spread it over the whole window."""
     wave = tone(0.5)

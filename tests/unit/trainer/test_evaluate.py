@@ -66,3 +66,10 @@ def test_the_interval_of_a_difference_is_as_wide_as_its_percentiles_say() -> Non
     assert one_sided is not None and two_sided is not None
     assert one_sided.mean == two_sided.mean and one_sided.groups == two_sided.groups == 30
     assert one_sided.low < two_sided.low < two_sided.mean < two_sided.high < one_sided.high
+
+
+def test_one_recording_says_nothing_of_another() -> None:
+    """An interval of no width would be taken for certainty."""
+    truth, scores = _some(4)
+    _, others = _some(5)
+    assert difference(truth, scores, others, np.array(["one"] * len(truth))) is None
