@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from soundscape.calibration import Calibration, Thresholds
 from soundscape.features import LOG_MEL
 from soundscape.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, listing, sound_events
 from soundscape.release import WEEKS, LoadedRelease, week_of
@@ -141,3 +142,55 @@ def test_without_the_member_that_hears_voices_nobody_says_that_there_are_none(re
         assert sound_events(loaded, {present: both[present]}, [False]) == {}
     assert sound_events(telling(loaded, speech=()), both, [False]) == {}
     assert sound_events(telling(loaded, speech=("nobody's",)), both, [False]) == {}
+
+
+def with_events(loaded: LoadedRelease, **changed: dict[str, object]) -> LoadedRelease:
+    """The release with members and fields changed: by member's name what is changed of it, and `release` for its own."""
+    own = changed.pop("release", {})
+    members = tuple(one.model_copy(update=changed.get(one.name, {})) for one in loaded.release.members)
+    return LoadedRelease(loaded.folder, loaded.release.model_copy(update={"members": members, **own}), loaded.digest)
+
+
+def test_sound_events_of_a_member_are_told_and_never_fused(release_of: Make) -> None:
+    """Its outputs after the labels'; an event that labels tell too is the loudest of both."""
+    loaded = release_of({"bird": (["a", "human"], 1.0, LOG_MEL), "tagger": (["a"], 1.0, LOG_MEL)})
+    loaded = with_events(loaded, tagger={"events": ("rain", "speech")}, release={"sound_events": {"speech": ("human",)}})
+    members = {"bird": scores([0.2, 0.6]), "tagger": scores([0.4, 0.7, 0.3])}
+    assert loaded.release.told_events == ("rain", "speech")
+    told = sound_events(loaded, members, [False])
+    assert {event: round(float(heard[0]), 4) for event, heard in told.items()} == {"rain": 0.7, "speech": 0.6}
+    found = fuse(loaded, members, [False], None)
+    np.testing.assert_allclose(found.scores, [[0.3, 0.6]], rtol=1e-6)
+    assert listing(loaded, found, members, [False]).windows[0].members["tagger"] == {"a": 0.4}
+    assert not sound_events(loaded, {"bird": members["bird"]}, [False]), "who hears rain and voices is away: nobody says that there is none"
+    assert set(sound_events(loaded, {"tagger": members["tagger"]}, [False])) == {"rain"}, "half of what tells a voice is away"
+
+
+def test_a_member_may_weigh_otherwise_for_a_taxon(release_of: Make) -> None:
+    loaded = release_of({"one": (["a", "b"], 0.5, LOG_MEL), "two": (["a", "b"], 0.5, LOG_MEL)})
+    labels = tuple(one.model_copy(update={"taxon": "Insecta" if one.label == "b" else "Aves"}) for one in loaded.release.labels)
+    taxa = {"Insecta": 0.0}
+    loaded = with_events(loaded, one={"weight_by_taxon": taxa}, two={"weight_by_taxon": {"Insecta": 1.0}}, release={"labels": labels})
+    found = fuse(loaded, {"one": scores([0.8, 0.8]), "two": scores([0.2, 0.2])}, [False], None)
+    np.testing.assert_allclose(found.scores, [[0.5, 0.2]], rtol=1e-6)
+
+
+def test_thresholds_are_those_of_the_members_that_answered(release_of: Make) -> None:
+    """Of two missing members nobody has chosen any: the answer says so."""
+    given = {name: (["a"], 1.0, LOG_MEL) for name in ("one", "two", "three")}
+    loaded = with_events(release_of(given, thresholds={"a": 0.5}), release={"thresholds_without": {"two": Thresholds(threshold=0.3)}})
+    heard = {name: scores([0.4]) for name in given}
+
+    def named(*missing: str) -> tuple[bool, bool]:
+        found = fuse(loaded, {name: said for name, said in heard.items() if name not in missing}, [False], None)
+        return bool(detect(loaded, found)), found.calibrated
+
+    assert [named(), named("two"), named("one"), named("one", "two")] == [(False, True), (True, True), (False, False), (False, False)]
+
+
+def test_a_calibrated_release_says_what_its_scores_are_worth(release_of: Make) -> None:
+    """A silent window names nothing all the same."""
+    loaded = release_of({"one": (["a"], 1.0, LOG_MEL)})
+    loaded = with_events(loaded, release={"calibration": Calibration(intercept=2.0)})
+    found = fuse(loaded, {"one": scores([0.5], [0.5])}, [False, True], None)
+    assert found.scores[0, 0] == pytest.approx(1 / (1 + np.exp(-2.0)), rel=1e-4) and found.scores[1, 0] == 0.0

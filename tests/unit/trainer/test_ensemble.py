@@ -1,0 +1,104 @@
+"""Several releases fused: who hears best weighs most, scores become what they are worth, and what does not belong is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from soundscape.errors import Invalid
+from soundscape.features import LOG_MEL
+from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
+from trainer import ensemble as module
+from trainer import store
+from trainer.ensemble import Answered, answer, calibrate, mixtures, unite, with_weights
+from trainer.package import Origin
+from trainer.prepare import prepare
+from trainer.testing import write_folder
+
+ORIGIN = Origin("fused", None, None, {})
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> store.Prepared:
+    home = tmp_path_factory.mktemp("ensemble")
+    return prepare(write_folder(home / "data", clips=6, seconds=3.0, minutes=0), home / "datasets", lambda _: None, children=0)[0]
+
+
+def part(prepared: store.Prepared, folder: Path, member: str, **changed: Any) -> LoadedRelease:
+    """A release of one member; nobody runs its file."""
+    folder.mkdir(parents=True)
+    (folder / f"{member}.onnx").write_bytes(member.encode())
+    one = Member(
+        name=member, file=f"{member}.onnx", digest=file_digest(folder / f"{member}.onnx"), feature_fingerprint=LOG_MEL.fingerprint,
+        labels=prepared.labels, licence="CC0",
+    )  # fmt: skip
+    made = {
+        "name": folder.name, "labels": prepared.species, "features": {LOG_MEL.fingerprint: LOG_MEL}, "members": (one,),
+        "data_digest": prepared.digest, "created_at": "2026-11-27T00:00:00+00:00",
+    }  # fmt: skip
+    return write_release(folder, Release.model_validate(made | changed))
+
+
+def said(prepared: store.Prepared, rows: int = 240) -> Answered:
+    """A member that hears (`good`), and one that guesses (`bad`)."""
+    rng, labels = np.random.default_rng(0), len(prepared.labels)
+    truth = rng.random((rows, labels)) < 0.3
+    good = np.clip(truth * 0.3 + rng.random((rows, labels)) * 0.5, 0, 1).astype(np.float32)
+    bad = rng.random((rows, labels)).astype(np.float32)
+    return Answered({"good": good, "bad": bad}, truth, np.array([str(n // 4) for n in range(rows)]))
+
+
+@pytest.fixture
+def united(prepared: store.Prepared, tmp_path: Path) -> LoadedRelease:
+    parts = [part(prepared, tmp_path / name, name) for name in ("good", "bad")]
+    return unite(prepared, parts, tmp_path / "fused", ORIGIN)
+
+
+def test_every_mixture_shares_one() -> None:
+    found = list(mixtures(3, 4))
+    assert len(found) == len(set(found)) == 15 and all(sum(one) == pytest.approx(1.0) and min(one) >= 0 for one in found)
+    assert list(mixtures(1)) == [(1.0,)]
+
+
+def test_who_hears_weighs_and_who_guesses_does_not(united: LoadedRelease, prepared: store.Prepared) -> None:
+    spoken: list[str] = []
+    found = with_weights(united, said(prepared), said(prepared), prepared, spoken.append)
+    weights = {member.name: member.weight for member in found.release.members}
+    assert weights["good"] > 0.7 and sum(weights.values()) == pytest.approx(1.0)
+    assert spoken[0].startswith("Weights for all taxa: good")
+
+
+def test_members_that_hear_alike_share_evenly(united: LoadedRelease, prepared: store.Prepared) -> None:
+    """Two that say the same are told apart by nothing."""
+    one = said(prepared)
+    same = one._replace(by_member={name: one.by_member["good"] for name in one.by_member})
+    found = with_weights(united, same, same, prepared, lambda _: None)
+    assert [member.weight for member in found.release.members] == [0.5, 0.5]
+
+
+def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: store.Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A species that was heard often enough by a curve of its own, the others by one line; the order of its scores stays."""
+    monkeypatch.setattr(module, "CURVE_POSITIVES", 30)
+    one = said(prepared)
+    rare = one.truth.copy()
+    rare[np.flatnonzero(rare[:, 0])[10:], 0] = False
+    composed = one._replace(truth=rare, by_member={**one.by_member, "bad": one.by_member["good"]})
+    found, spoken = calibrate(united, composed, prepared)
+    made = found.release.calibration
+    assert made is not None and set(made.curves) == set(prepared.labels[1:]) and "1 too rare" in spoken
+    before, after = answer(united, composed.by_member, prepared), answer(found, composed.by_member, prepared)
+    for column in range(len(prepared.labels)):
+        order = np.argsort(before[:, column])
+        assert (np.diff(after[order, column]) >= -1e-6).all()
+    assert abs(after[:, 1:].mean() - composed.truth[:, 1:].mean()) < 0.05 < abs(before[:, 1:].mean() - composed.truth[:, 1:].mean())
+
+
+def test_what_does_not_belong_together_is_refused(prepared: store.Prepared, tmp_path: Path) -> None:
+    one, twin = part(prepared, tmp_path / "one", "small"), part(prepared, tmp_path / "twin", "small")
+    other = part(prepared, tmp_path / "other", "large", data_digest="f" * 64)
+    for parts, says in (([one], "two members"), ([one, twin], "called small"), ([one, other], "other data")):
+        with pytest.raises(Invalid, match=says):
+            unite(prepared, parts, tmp_path / "fused", ORIGIN)
