@@ -27,6 +27,9 @@ MOST_FAILED = 0.05
 """Share of the canary's clips that the champion had to answer in the candidate's place."""
 FEW_FAILED = 20
 """Canary clips before failures are judged."""
+SPELL_S, SPELLS = 10, 3
+"""Failures are held against a candidate once they lie in so many spells of so many seconds: a model server that restarts takes away both
+models, and brings back one after the other within seconds."""
 SLOWER = 2.0
 """Times the champion's 95th percentile, from publishing to prediction, that the candidate may take."""
 SLOWER_BY_S = 0.1
@@ -76,8 +79,8 @@ class Trial:
     pairs: OrderedDict[str, Pair] = field(default_factory=OrderedDict)
     canary: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     """Clips that the candidate answered for a guide: stream and kind of user."""
-    failed: set[str] = field(default_factory=set)
-    """Clips of its streams that the champion answered in its place."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """Clips of its streams that the champion answered in its place, and the spell in which."""
     waits: dict[str, dict[str, float]] = field(default_factory=lambda: {"champion": {}, "canary": {}})
     """By role: seconds from publishing to prediction, by clip."""
     verdicts: dict[str, FeedbackGiven] = field(default_factory=dict)
@@ -99,9 +102,9 @@ class Trial:
             pair.champion = said
         if event.role == "canary" and mine:
             self.canary[clip] = event.stream, event.client
-            self.failed.discard(clip)
+            self.failed.pop(clip, None)
         elif event.role == "champion" and clip not in self.canary and self._was_asked(event):
-            self.failed.add(clip)
+            self.failed[clip] = int(event.stages.predicted.timestamp()) // SPELL_S
         if event.role in self.waits and event.place.topic == "clips":
             self.waits[event.role][clip] = (event.stages.predicted - event.stages.published).total_seconds()
         while len(self.pairs) > REMEMBERED:
@@ -141,7 +144,7 @@ class Trial:
 
     def _failures(self) -> Alarm | None:
         asked = len(self.canary) + len(self.failed)
-        if asked < FEW_FAILED or len(self.failed) / asked <= MOST_FAILED:
+        if asked < FEW_FAILED or len(self.failed) / asked <= MOST_FAILED or len(set(self.failed.values())) < SPELLS:
             return None
         return _alarm("errors", f"the candidate failed {len(self.failed)} of {asked} clips", self.failed)
 

@@ -20,6 +20,9 @@ def ask(settings: Settings, method: str, path: str, body: dict[str, Any] | None 
         answer = httpx.request(
             method, settings.url(Port.DEPLOYER) + path, json=body, timeout=WAIT_S, headers={"Authorization": f"Bearer {secret}"}
         )
+    except (httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout) as error:  # it took the request, and no answer came
+        what = "The deployer did not answer to its end: what was asked may have been done"
+        raise Unavailable(f"{what}; `soundscape trial` shows what is in force, and --generation guards what you ask next.") from error
     except (OSError, httpx.HTTPError) as error:
         raise Unavailable("The deployer does not answer; start the stack with `soundscape up`.") from error
     if answer.status_code == httpx.codes.OK:
