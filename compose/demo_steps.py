@@ -80,13 +80,17 @@ def _day_one(story: Story, settings: Settings) -> bool:
             return False
         for line in lines[:-1]:
             story.say(f"[dim]{line}[/]")
-        _deploy(story, settings, lines[-1].strip(), settings.site, "--accept-noncommercial")
+        _deploy(story, settings, lines[-1].strip(), settings.site)
     return True
 
 
-def _deploy(story: Story, settings: Settings, release: str, site: str, *options: str) -> None:
-    """Make the release the champion of the site, unless it is."""
-    digest = named_release(settings.releases, release).digest
+def _deploy(story: Story, settings: Settings, release: str, site: str) -> None:
+    """Make the release the champion of the site, unless it is. A licence that forbids commercial use is said, and accepted: this is a demo."""
+    loaded = named_release(settings.releases, release)
+    digest, options = loaded.digest, ()
+    if bound := [f"{member.name}: {member.licence}" for member in loaded.release.members if member.noncommercial]:
+        story.say(f"[dim]No commercial use: {', '.join(bound)}.[/]")
+        options = ("--accept-noncommercial",)
     if (state := read_states(settings).get(site)) and (state.champion.name, state.champion.digest) == (release, digest):
         story.say(f"{site} is answered by {release} already (generation {state.generation}).")
         return
