@@ -85,12 +85,12 @@ def _day_one(story: Story, settings: Settings) -> bool:
 
 
 def _deploy(story: Story, settings: Settings, release: str, site: str) -> None:
-    """Make the release the champion of the site, unless it is. A licence that forbids commercial use is said, and accepted: this is a demo."""
+    """Make the release the champion of the site, unless it is. A licence that forbids commercial use is said."""
     loaded = named_release(settings.releases, release)
-    digest, options = loaded.digest, ()
+    digest, options = loaded.digest, list[str]()
     if bound := [f"{member.name}: {member.licence}" for member in loaded.release.members if member.noncommercial]:
         story.say(f"[dim]No commercial use: {', '.join(bound)}.[/]")
-        options = ("--accept-noncommercial",)
+        options = ["--accept-noncommercial"]
     if (state := read_states(settings).get(site)) and (state.champion.name, state.champion.digest) == (release, digest):
         story.say(f"{site} is answered by {release} already (generation {state.generation}).")
         return

@@ -34,7 +34,8 @@ def _wait(until: object, what: str) -> None:
 @pytest.mark.slow
 def test_training_goes_on_after_a_kill(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", clips=8, seconds=2.0, minutes=0)
-    command = [sys.executable, "-c", "from soundscape.cli import main; main()", "train", "--data", str(data), "--model", "small", "--minutes", "0.5"]
+    wanted = ["train", "--data", str(data), "--model", "small", "--minutes", "0.5"]
+    command = [sys.executable, "-c", "from soundscape.cli import main; main()", *wanted]
     environment = {**os.environ, "SOUNDSCAPE_DATA_DIR": str(tmp_path / "var"), "SOUNDSCAPE_PORT_BASE": "64000"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         _wait(lambda: len(_epochs(tmp_path)) >= 4 or first.poll() is not None, "no four epochs")
