@@ -183,7 +183,8 @@ def _caught_up(name: str, positions: Callable[[], Mapping[str, int]], log: Log, 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One object for machines.")
 @click.option("--send-again", is_flag=True, help="Send the lost clips to their lane again, from the log.")
-@click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds for board, results and tours to reach the log's end.")
+@click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=60.0, show_default=True,
+              help="Seconds for board, results and tours to reach the log's end.")  # fmt: skip
 def audit(as_json: bool, send_again: bool, wait_s: float) -> None:
     """Count every clip on the log: answered, dead, lost, counted twice. Exit code 1 if any was lost or counted twice.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -42,6 +44,8 @@ def candidate(release: str, site: str | None, generation: int | None, force: boo
 @_force
 def canary(share: float, site: str | None, generation: int | None, force: bool) -> None:
     """Let the candidate answer a SHARE (0 to 1) of the streams; raising it only adds streams. Tours under way stay as they are."""
+    if math.isnan(share):  # which no range refuses
+        raise click.BadParameter("nan is no share; give a number above 0 and at most 1.", param_hint="SHARE")
     state = _change("/canary", site, generation, share=share, force=force)
     name = state["candidate"]["name"]
     click.echo(f"Site {state['site']}: {name} answers {share:.0%} of the streams (generation {state['generation']}).")
@@ -72,7 +76,7 @@ def rollback(site: str | None, generation: int | None) -> None:
 def trial(site: str | None, as_json: bool) -> None:
     """How the candidate's trial stands: what it lacks, what speaks against it, and where the two releases differ."""
     settings = get_settings()
-    said = ask(settings, "GET", f"/trial?site={site or settings.site}")
+    said = ask(settings, "GET", f"/trial?{urlencode({'site': site or settings.site})}")
     if as_json:
         click.echo(json.dumps(said))
         return

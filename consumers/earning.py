@@ -74,11 +74,10 @@ class Earning:
             site, seen, "promoted", reason, _known(site, lambda before: transitions.promoted(before, actor, reason)), actor=actor
         )
 
-    def rollback(self, site: str, *, actor: str, seen: int | None, reason: str = "rolled back by command") -> SiteDeployed:
+    def rollback(self, site: str, *, actor: str, seen: int | None, reason: str = transitions.ROLLED_BACK) -> SiteDeployed:
         """Drop the candidate, or go back to the previous champion. Raises Invalid where there is neither."""
-        return self._deployer.change(
-            site, seen, "rolled-back", reason, _known(site, lambda before: transitions.rolled_back(before, actor, reason)), actor=actor
-        )
+        change = _known(site, lambda before: transitions.rolled_back(before, actor, reason, seen))
+        return self._deployer.change(site, seen, "rolled-back", reason, change, actor=actor)
 
     def watch(self) -> None:
         """Take in what was said of the candidates, and roll back the one that an alarm names. Raises Unavailable."""
@@ -90,7 +89,7 @@ class Earning:
             self._end(site, trial, alarm)
 
     def _end(self, site: str, trial: Trial, alarm: Alarm) -> None:
-        reason = f"alarm ({alarm.kind}) after {len(trial.canary)} canary clips: {alarm.says}"
+        reason = f"{transitions.ALARM}{alarm.kind}) after {len(trial.canary)} canary clips: {alarm.says}"
         log.error("site %s: %s; clips %s", site, reason, ", ".join(alarm.clips))
         candidate = trial.state.candidate
         self._deployer.step(

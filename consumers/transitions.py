@@ -49,18 +49,26 @@ def promoted(before: SiteDeployed, actor: str, reason: str) -> SiteDeployed:
     return _next(before, actor, reason, champion=_candidate(before), previous=before.champion, **_NO_CANDIDATE)
 
 
-def rolled_back(before: SiteDeployed, actor: str, reason: str) -> SiteDeployed:
+def rolled_back(before: SiteDeployed, actor: str, reason: str, seen: int | None = None) -> SiteDeployed:
     """Without the candidate; without one, the previous champion again. Raises Invalid where there is neither.
 
-    What was rolled back is no previous champion: the same command said twice, or after an alarm, does not bring it back.
+    What was rolled back is no previous champion: the same command said twice, or after an alarm, does not bring it back. Nor does it take
+    the champion too, where it was only to drop the candidate, unless the generation is named that was `seen`.
     """
     if before.candidate is not None:
         return _next(before, actor, reason, **_NO_CANDIDATE)
     if before.previous is None:
         raise _refused(f"Site {before.site} has neither a candidate nor a previous champion to go back to.")
+    if seen is None and before.reason.startswith(DROPPED):
+        what = f"The candidate of site {before.site} was dropped already ({before.reason})"
+        cure = f"to go back from {before.champion.name} to {before.previous.name} too, say --generation {before.generation}"
+        raise _refused(f"{what}; {cure}.")
     return _next(before, actor, reason, champion=before.previous, previous=None)
 
 
+ROLLED_BACK, ALARM = "rolled back by command", "alarm ("
+DROPPED = (ROLLED_BACK, ALARM)
+"""How the reason begins of a state whose candidate was dropped."""
 _NO_CANDIDATE: dict[str, Any] = {"candidate": None, "stage": "champion", "share": 0.0, "shares": (), "since": None}
 
 

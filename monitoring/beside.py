@@ -44,13 +44,15 @@ def take_back(settings: Settings) -> None:
     """Roll back until the copy is neither candidate nor champion. Raises Invalid if it stays, Unavailable without a broker."""
     why = ""
     for _ in range(TRIES):
-        if (there := _in_force(settings)) is None:
+        state = _state(settings)
+        if state is None or _copy_in(state) is None:
             return
         try:
-            soundscape("rollback", "--site", SITE)
+            soundscape("rollback", "--site", SITE, "--generation", str(state.generation))
         except Invalid as error:  # it may have happened all the same: the state says so
             why = f": {error.detail}"
-    if (there := _in_force(settings)) is not None:
+    state = _state(settings)
+    if state is not None and (there := _copy_in(state)) is not None:
         raise Invalid(Reason.BAD_REQUEST, f"Site {SITE} still has {there}{why}; run `soundscape rollback --site {SITE}`.")
 
 
@@ -94,11 +96,9 @@ def _another(path: Path, member: Member, says: str) -> Member:
     return member.model_copy(update={"digest": file_digest(path)})
 
 
-def _in_force(settings: Settings) -> str | None:
+def _copy_in(state: SiteDeployed) -> str | None:
     """The copy that is candidate or champion of the site, if one is."""
-    state = _state(settings)
-    refs = (state.candidate, state.champion) if state else ()
-    return next((ref.name for ref in refs if ref is not None and ref.name.startswith(PREFIX)), None)
+    return next((ref.name for ref in (state.candidate, state.champion) if ref is not None and ref.name.startswith(PREFIX)), None)
 
 
 def _state(settings: Settings) -> SiteDeployed | None:

@@ -40,6 +40,8 @@ def retrain(
     """Train the champion on with new labels; the release's name is the last line."""
     settings = get_settings()
     said: Callable[[str], None] = (lambda text: click.echo(text, err=True)) if as_json else click.echo
+    if queued and (data or new or site or name):
+        raise click.UsageError("--queued retrains every site that waits, on its own data; give it alone, or with --minutes.")
     if queued:
         for made in run_queued(settings, minutes, said):
             click.echo(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.transitions import deployed, offered, promoted, rolled_back, shared
+from consumers.transitions import ALARM, ROLLED_BACK, deployed, offered, promoted, rolled_back, shared
 from soundscape.errors import Invalid
 from soundscape.events import ReleaseRef, SiteDeployed
 
@@ -68,3 +68,13 @@ def test_what_makes_no_sense(site: SiteDeployed) -> None:
         promoted(site, "ana", "")
     with pytest.raises(Invalid, match="neither a candidate nor a previous"):
         rolled_back(site, "ana", "")
+
+
+@pytest.mark.parametrize("reason", [ROLLED_BACK, f"{ALARM}errors) after 10 canary clips"])
+def test_a_rollback_said_twice_does_not_take_the_champion_too(site: SiteDeployed, reason: str) -> None:
+    """Its answer may have been lost, or the alarm was quicker; who names the generation that was seen means it."""
+    champion = promoted(offered(site, "here", NEW, "ana"), "ana", "by command")
+    dropped = rolled_back(offered(champion, "here", OTHER, "ana"), "ana", reason)
+    with pytest.raises(Invalid, match=f"say --generation {dropped.generation}"):
+        rolled_back(dropped, "ana", ROLLED_BACK)
+    assert rolled_back(dropped, "ana", ROLLED_BACK, dropped.generation).champion == OLD
