@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -153,7 +154,12 @@ def test_decoding_children_are_killed(stack: Stack, lane: str) -> None:
 
 def decoders(worker: psutil.Process) -> list[psutil.Process]:
     """A worker's decoding children, without Python's helper processes."""
-    return [one for one in worker.children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+    found = []
+    for one in worker.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # killed a moment ago, and not yet reaped
+            if "spawn_main" in " ".join(one.cmdline()):
+                found.append(one)
+    return found
 
 
 @pytest.mark.slow
