@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -72,11 +73,19 @@ def label(clip: ClipAnalysed, chance: random.Random) -> ClipLabelled:
 
 def kill(stack: Stack) -> int:
     """Kill -9 of the process in whatever it does; returns its pid once it is gone."""
-    pid = int(wait_for(lambda: Supervisor(stack.settings).states()["tours"]["pid"], "the process to run"))
-    process = psutil.Process(pid)
+    process = wait_for(lambda: running(stack), "the process to run")
     process.kill()
-    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, f"the end of {pid}")
-    return pid
+    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, f"the end of {process.pid}")
+    return int(process.pid)
+
+
+def running(stack: Stack) -> psutil.Process | None:
+    """The process, if it lives: the supervisor names one for a moment longer that was killed."""
+    pid = Supervisor(stack.settings).states()["tours"]["pid"]
+    with suppress(psutil.NoSuchProcess):
+        if pid and (process := psutil.Process(int(pid))).status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
 
 
 class Story:
