@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +48,17 @@ def prepare(data: Path) -> None:
 def train(data: Path, model: str | None, minutes: float, name: str | None, again: bool) -> None:
     """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
     from trainer.body import require
+    from trainer.evaluation.command import progress_on
     from trainer.learn import Plan
     from trainer.models import HEADS, build
     from trainer.recommended import recommend
     from trainer.train import train as run
 
     if model is None:
+        from rich.console import Console
+
         prepared, report = _prepare(data)
-        with _bar() as told:
+        with progress_on(Console(stderr=True)) as told:
             release = recommend(get_settings(), prepared, report, minutes, name, again, click.echo, told)
         _show_metrics(release.release.metrics)
         click.echo(release.release.name)
@@ -78,12 +79,15 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, again
 @click.option("--name", default=None, help="Name of the release; made from the data and the parts unless given.")
 def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
     """Fuse RELEASES of the same data into one: weights, calibration, thresholds; its name is the last line."""
+    from rich.console import Console
+
     from soundscape.release import named_release
+    from trainer.evaluation.command import progress_on
     from trainer.recommended import fuse_named
 
     parts = [named_release(get_settings().releases, one) for one in releases]
     prepared, _ = _prepare(data)
-    with _bar() as told:
+    with progress_on(Console(stderr=True)) as told:
         release = fuse_named(get_settings(), prepared, parts, name, click.echo, told)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
@@ -123,24 +127,6 @@ def _prepare(data: Path) -> tuple[store.Prepared, Report]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         return run(data, get_settings().root / "datasets", bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress by what is worked through, on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Hearing {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def told(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done, total=of)
-
-        yield told
 
 
 def _show(report: Report) -> None:

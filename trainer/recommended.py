@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from soundscape.errors import Invalid, Reason
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
@@ -15,7 +14,7 @@ from trainer.body import missing
 from trainer.learn import Plan
 from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
 from trainer.prepare import Report
-from trainer.train import numbers, train
+from trainer.train import made_before, numbers, train
 
 ENSEMBLE = "ensemble"
 NETWORK = "small"
@@ -46,7 +45,7 @@ def recommend(
     heads = [head for head in HEARING if _can(prepared, head, minutes, say)]
     digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}".encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
-    if (before := _made(settings.releases / title, prepared, plan, title)) is not None and not again:
+    if (before := made_before(settings.releases / title, prepared, plan, title)) is not None and not again:
         say("The same data and time have made this release already; --again trains anew.")
         return before
     if not heads:
@@ -78,8 +77,13 @@ def fuse_parts(
     say(f"Fusing {', '.join(names)} ...")
     tracking.tags({"git_commit": commit, "data_digest": prepared.digest, "release": title, "parts": ", ".join(names)})
     origin = Origin(title, commit, tracking.run_id, {"plan": plan, "parts": names})
-    made = ensemble(prepared, parts, settings.releases / title, origin, say, progress)
-    tracking.params({f"weight.{member.name}": member.weight for member in made.release.members})
+    folder, part = settings.releases / title, settings.releases / f".{title}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    ensemble(prepared, parts, part, origin, say, progress)
+    shutil.rmtree(folder, ignore_errors=True)  # what --again makes anew
+    part.rename(folder)  # whole or not at all: until then it has no weights, and nobody may deploy it
+    made = load_release(folder)
+    tracking.metrics({f"weight.{member.name}": member.weight for member in made.release.members})
     tracking.metrics(numbers(made.release.metrics))
     tracking.artifact(made.folder / "release.json", "release")
     return made
@@ -97,7 +101,7 @@ def fuse_named(
     digest = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
     plan = {"model": ENSEMBLE, "parts": [part.digest for part in parts]}
-    if (before := _made(settings.releases / title, prepared, plan, title)) is not None:
+    if (before := made_before(settings.releases / title, prepared, plan, title)) is not None:
         say("The same releases were fused already.")
         return before
     with _tracked(settings, prepared, title, say) as tracking:
@@ -120,19 +124,3 @@ def _can(prepared: store.Prepared, head: str, minutes: float, say: Callable[[str
         say(f"{head} is left out: it would hear for {needed:.0f} min, and {left:.0f} of {minutes:g} min are for that; give more --minutes.")
         return False
     return True
-
-
-def _made(folder: Path, prepared: store.Prepared, plan: dict[str, Any], title: str) -> LoadedRelease | None:
-    """The release if the same data and plan have made it. Raises Invalid if another release has its name."""
-    if not (folder / "release.json").is_file():
-        return None
-    try:
-        found = load_release(folder)
-    except Invalid:
-        return None  # cut off while it was written, or changed: made again
-    training = found.release.metrics.get("training")
-    if training is None:
-        return None  # cut off before its weights were found
-    if found.release.data_digest != prepared.digest or training.get("plan") != plan:
-        raise Invalid(Reason.BAD_REQUEST, f"There is another release named {title}; choose another --name or remove {folder}.")
-    return found

@@ -44,7 +44,7 @@ def train(
     run = run_name(prepared, plan)
     release_name = name or run
     folder = settings.releases / release_name
-    if (before := _made(folder, prepared, plan, release_name)) is not None and not again:
+    if (before := made_before(folder, prepared, _plan(plan), release_name)) is not None and not again:
         say("The same data and plan have made this release already; --again trains anew.")
         return before
     home = prepared.folder / "models" / run
@@ -126,14 +126,15 @@ def run_name(prepared: store.Prepared, plan: Plan) -> str:
     return f"{prepared.folder.name.rpartition('-')[0]}-{plan.model}-{digest[:8]}"
 
 
-def _made(folder: Path, prepared: store.Prepared, plan: Plan, name: str) -> LoadedRelease | None:
+def made_before(folder: Path, prepared: store.Prepared, plan: dict[str, Any], name: str) -> LoadedRelease | None:
+    """The release in the folder if the same data and plan have made it. Raises Invalid if another release has its name."""
     if not (folder / "release.json").is_file():
         return None
     try:
         found = load_release(folder)
     except Invalid:
         return None  # cut off while it was written, or changed: made again
-    same = found.release.data_digest == prepared.digest and found.release.metrics.get("training", {}).get("plan") == _plan(plan)
+    same = found.release.data_digest == prepared.digest and found.release.metrics.get("training", {}).get("plan") == plan
     if not same:
         from soundscape.errors import Reason
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
 from soundscape.errors import Invalid
 from soundscape.features import LOG_MEL
-from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
+from soundscape.release import RELEASE_FILE, LoadedRelease, Member, Release, file_digest, load_release, write_release
+from soundscape.settings import Settings
 from trainer import ensemble as module
-from trainer import store
+from trainer import recommended, store
 from trainer.ensemble import Answered, answer, calibrate, mixtures, unite, with_weights
 from trainer.package import Origin
 from trainer.prepare import prepare
@@ -102,3 +104,21 @@ def test_what_does_not_belong_together_is_refused(prepared: store.Prepared, tmp_
     for parts, says in (([one], "two members"), ([one, twin], "called small"), ([one, other], "other data")):
         with pytest.raises(Invalid, match=says):
             unite(prepared, parts, tmp_path / "fused", ORIGIN)
+
+
+def test_an_ensemble_is_there_whole_or_not_at_all(
+    prepared: store.Prepared, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its weights it is a release that holds, and nobody may deploy it; the one of before stays until the new one is whole."""
+    parts = [part(prepared, tmp_path / name, name) for name in ("good", "bad")]
+    before = part(prepared, settings.releases / "fused", "before")
+
+    def cut_off(prepared: store.Prepared, parts: Any, folder: Path, origin: Origin, *_: Any) -> None:
+        unite(prepared, parts, folder, origin)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "ensemble", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        recommended.fuse_parts(settings, prepared, parts, "fused", {}, MagicMock(run_id=None), lambda _: None, lambda *_: None)
+    assert load_release(settings.releases / "fused").digest == before.digest
+    assert [path.parent.name for path in settings.releases.glob(f"[!.]*/{RELEASE_FILE}")] == ["fused"]

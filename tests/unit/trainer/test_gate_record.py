@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,12 @@ import pytest
 from soundscape.errors import Invalid
 from soundscape.release import RELEASE_FILE, LoadedRelease, load_release, write_release
 from soundscape.settings import Settings
-from soundscape.testing import tone, tone_release
+from soundscape.testing import tone
 from trainer import gate_golden, gate_record, gate_served
 from trainer.evaluation.hear import Ears
 from trainer.gate_checks import Check
 from trainer.gate_golden import Known
 from trainer.gate_run import Verdict
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, port_base=64000)
-
-
-@pytest.fixture
-def loaded(settings: Settings) -> LoadedRelease:
-    return tone_release(settings.releases / "tones", "tones")
 
 
 def _verdict(loaded: LoadedRelease | None, *passed: bool) -> Verdict:

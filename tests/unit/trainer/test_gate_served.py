@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,12 @@ from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.features import LOG_MEL
 from soundscape.release import LoadedRelease
 from soundscape.settings import Settings
-from soundscape.testing import tone, tone_release
+from soundscape.testing import tone
 from trainer import gate_served
 from trainer.evaluation.hear import Ears
 from trainer.gate_checks import Parity, triton_agrees
 
 WAVES = [tone(5.0, 500.0), tone(5.0, 8000.0)]
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, port_base=64000)
-
-
-@pytest.fixture
-def loaded(settings: Settings) -> LoadedRelease:
-    return tone_release(settings.releases / "tones", "tones")
 
 
 class World:
