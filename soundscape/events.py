@@ -31,6 +31,8 @@ from soundscape.loop_events import TourSummed as TourSummed
 
 Client = Literal["guide", "power", "mobile"]
 """The seed's three users: a guide's 5 s clips, a power user's 1-minute recordings, a phone with a bad connection."""
+MeanOf = Literal["probability", "log_odds"]
+"""Of what the members' weighted mean is taken."""
 Role = Literal["champion", "canary", "shadow", "replay"]
 """In what part a release answered: the site's own, the candidate on its share of the streams, beside it unseen, or a replay."""
 
@@ -118,6 +120,18 @@ class LeftOut(Part):
     why: str
 
 
+class Fusion(Part):
+    """How the members' scores became one, before place and week."""
+
+    mean_of: MeanOf
+    weights: dict[str, Probability]
+    """By member that answered, its share of 1 among those that know a label."""
+    weights_by_taxon: dict[str, dict[str, Probability]] = Field(default_factory=dict)
+    """The same by taxon and member, where a taxon has its own."""
+    context: Probability = 0.0
+    """Share of each score that the windows beside it have."""
+
+
 class Stages(Part):
     """When each stage of the clip's way ended."""
 
@@ -164,6 +178,8 @@ class ClipAnalysed(Event):
     left_out: tuple[LeftOut, ...] = ()
     calibrated: bool = True
     """Whether the thresholds were chosen for just the members that answered."""
+    fusion: Fusion | None = None
+    """Absent where one member answers alone."""
     stages: Stages
     run_id: str | None = None
     """The replay that asked, on `shadow-predictions`."""

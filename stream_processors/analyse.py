@@ -13,7 +13,7 @@ import numpy.typing as npt
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
 from soundscape.events import clip_id as identity
-from soundscape.fuse import detect, fuse, listing
+from soundscape.fuse import detect, fuse, fusion_of, listing
 from soundscape.isolation import ChildPool, surely
 from soundscape.metrics import DETECTIONS, MEMBERS_LEFT_OUT, STAGE_SECONDS, WINDOWS
 from soundscape.release import LoadedRelease, Member
@@ -129,6 +129,7 @@ class Analyser:
             detections=detections,
             left_out=left_out,
             calibrated=fused.calibrated,
+            fusion=fusion_of(loaded, members),
             stages=stages,
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression, minimize
 
-from soundscape.calibration import EDGE, Calibration, Thresholds
+from soundscape.calibration import Calibration, Thresholds, log_odds
 from soundscape.errors import Invalid, Reason
 from soundscape.features import FeatureSpec
 from soundscape.fuse import fuse
@@ -40,6 +40,9 @@ CURVE_POSITIVES = 20
 """Composed windows in which a species must be heard to have a curve of its own."""
 CURVE_TRUST = 20.0
 """Windows that the common line counts as, beside a species' own curve."""
+CONTEXT = 0.3
+"""Share of a window's confidence that its neighbours have: on minutes composed of clips that judge, mAP rises until 0.3 and stays (docs/
+decisions/0009-ensemble.md). What is fitted on single windows is fitted without it."""
 GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Scores at which a curve is drawn, beside the centres of its steps."""
 
@@ -88,7 +91,8 @@ def ensemble(
         at, each = thresholds.choose(composed.truth, answer(fitted, rest, prepared))
         without[member.name] = Thresholds(threshold=at, thresholds=_own(prepared, at, each))
     hear(prepared.of(store.JUDGE))
-    metrics = judged(prepared, judged_on, lambda some: answer(fitted, _joined([heard[one.name] for one in some]), prepared), own)
+    fitted = _changed(fitted, context=CONTEXT)
+    metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer(fitted, heard[one.name], prepared) for one in some]), own)
     metrics |= {"training": origin.training, "calibration": _calibration_metrics(fitted, clips, composed, prepared)}
     kept = {label: at for part in parts for label, at in part.release.thresholds.items() if label not in prepared.labels}
     return write_release(
@@ -133,6 +137,7 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
             labels=tuple(species[label] for label in sorted(species)),
             features=features,
             members=tuple(member.model_copy(update={"weight": 1 / len(members), "weight_by_taxon": {}}) for member in members),
+            fusion="log_odds",
             sound_events=events,
             evaluation_sets=sets_of(prepared.source),
             data_digest=prepared.digest,
@@ -144,7 +149,10 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
 
 
 def answer(loaded: LoadedRelease, by_member: Mapping[str, Float32], prepared: store.Prepared) -> Float32:
-    """What the release says, as the workers fuse it, of the data's labels: float32 (windows, labels)."""
+    """What the release says, as the workers fuse it, of the data's labels: float32 (windows, labels).
+
+    With a context the windows are those of one sound.
+    """
     columns = [loaded.label_names.index(label) for label in prepared.labels]
     windows = len(next(iter(by_member.values())))
     return fuse(loaded, dict(by_member), [False] * windows, None).unweighted[:, columns]
@@ -192,7 +200,7 @@ def with_weights(
 def calibrate(loaded: LoadedRelease, composed: Answered, prepared: store.Prepared) -> tuple[LoadedRelease, str]:
     """The release with a line through all logits, and a curve for each species heard in CURVE_POSITIVES windows; and what was done."""
     scores = answer(loaded, composed.by_member, prepared)
-    logits = np.log(scores.clip(EDGE, 1 - EDGE) / (1 - scores.clip(EDGE, 1 - EDGE))).ravel()
+    logits = log_odds(scores).ravel()
     there = composed.truth.ravel()
 
     def loss(line: npt.NDArray[np.float64]) -> float:
@@ -209,7 +217,7 @@ def calibrate(loaded: LoadedRelease, composed: Answered, prepared: store.Prepare
     rare = len(prepared.labels) - len(curves)
     said = f"Calibrated: {len(curves)} species by curves of their own, {rare} too rare for one by the common line."
     made = line.model_copy(update={"curves": curves})
-    return LoadedRelease(loaded.folder, loaded.release.model_copy(update={"calibration": made}), loaded.digest), said
+    return _changed(loaded, calibration=made), said
 
 
 def _curve(scores: Float32, there: Bool, line: Calibration) -> tuple[tuple[float, float], ...]:
@@ -228,7 +236,8 @@ def _curve(scores: Float32, there: Bool, line: Calibration) -> tuple[tuple[float
 
 def _calibration_metrics(loaded: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared) -> dict[str, Any]:
     """Reliability on validation clips before and after, and which species were too rare for a curve."""
-    plain = LoadedRelease(loaded.folder, loaded.release.model_copy(update={"calibration": None}), loaded.digest)
+    loaded = _changed(loaded, context=0.0)
+    plain = _changed(loaded, calibration=None)
     curves = loaded.release.calibration.curves if loaded.release.calibration else {}
     return {
         "fitted_on": f"{len(composed.truth)} composed windows",
@@ -267,7 +276,11 @@ def _weighted(united: LoadedRelease, shares: tuple[float, ...], by_taxon: Mappin
         return one.model_copy(update={"weight": shares[n], "weight_by_taxon": taxa})
 
     members = tuple(member(n, one) for n, one in enumerate(united.release.members))
-    return LoadedRelease(united.folder, united.release.model_copy(update={"members": members}), united.digest)
+    return _changed(united, members=members)
+
+
+def _changed(loaded: LoadedRelease, **changes: Any) -> LoadedRelease:
+    return LoadedRelease(loaded.folder, loaded.release.model_copy(update=changes), loaded.digest)
 
 
 def _taxa(prepared: store.Prepared) -> list[str]:
