@@ -14,7 +14,7 @@ from trainer.body import missing
 from trainer.learn import Plan
 from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
 from trainer.prepare import Report
-from trainer.train import made_before, numbers, train
+from trainer.train import made_before, register, train
 
 ENSEMBLE = "ensemble"
 NETWORK = "small"
@@ -84,8 +84,7 @@ def fuse_parts(
     part.rename(folder)  # whole or not at all: until then it has no weights, and nobody may deploy it
     made = load_release(folder)
     tracking.metrics({f"weight.{member.name}": member.weight for member in made.release.members})
-    tracking.metrics(numbers(made.release.metrics))
-    tracking.artifact(made.folder / "release.json", "release")
+    register(tracking, made, prepared, say)
     return made
 
 
