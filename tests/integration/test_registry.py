@@ -47,8 +47,10 @@ def _comes_back(stack: Stack, made: LoadedRelease, registered: str) -> None:
     assert stack.run("release", "fetch", registered).stdout.split()[-1] == made.release.name
     again = load_release(folder, made.digest)
     sound = LOG_MEL.compute(np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32))
-    answers = [Ears(one).members({LOG_MEL.fingerprint: sound})["tones"] for one in (LoadedRelease(kept, made.release, made.digest), again)]
-    np.testing.assert_array_equal(*answers)
+    before, after = (
+        Ears(one).members({LOG_MEL.fingerprint: sound})["tones"] for one in (LoadedRelease(kept, made.release, made.digest), again)
+    )
+    np.testing.assert_array_equal(before, after)
     other = tone_release(folder, made.release.name, activation="none")
     assert other.digest != made.digest
     unknown = "MLflow knows no"
