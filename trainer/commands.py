@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,31 +45,35 @@ def prepare(data: Path) -> None:
 @click.option("--model", default=None, help="small, efficientnet_b0, birdnet_head, tagger_head; the recommended ensemble unless given.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
+@click.option("--pseudo", default=None, help="Release whose answers to the soundscapes without labels count as truth where it is sure.")
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
-def train(data: Path, model: str | None, minutes: float, name: str | None, again: bool) -> None:
+def train(data: Path, model: str | None, minutes: float, name: str | None, pseudo: str | None, again: bool) -> None:
     """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
+    from rich.console import Console
+
+    from soundscape.release import named_release
     from trainer.body import require
     from trainer.evaluation.command import progress_on
     from trainer.learn import Plan
+    from trainer.mixing import Recipe
     from trainer.models import HEADS, build
+    from trainer.pseudo import hear
     from trainer.recommended import recommend
     from trainer.train import train as run
 
-    if model is None:
-        from rich.console import Console
-
-        prepared, report = _prepare(data)
-        with progress_on(Console(stderr=True)) as told:
-            release = recommend(get_settings(), prepared, report, minutes, name, again, click.echo, told)
-        _show_metrics(release.release.metrics)
-        click.echo(release.release.name)
-        return
+    settings = get_settings()
     if model in HEADS:  # what is missing, or a wrong name, is said before the work
         require(model)
-    else:
+    elif model is not None:
         build(model, 2)
+    teacher = named_release(settings.releases, pseudo) if pseudo else None
     prepared, report = _prepare(data)
-    release = run(get_settings(), prepared, report, Plan(model=model, minutes=minutes), name, again, click.echo)
+    with progress_on(Console(stderr=True)) as told:
+        heard = hear(prepared, teacher, click.echo, partial(told, "soundscapes without labels")) if teacher else ""
+        if model is None:
+            release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, Recipe(pseudo=heard))
+    if model is not None:
+        release = run(settings, prepared, report, Plan(model=model, minutes=minutes, recipe=Recipe(pseudo=heard)), name, again, click.echo)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from soundscape.release import LoadedRelease, load_release
@@ -12,6 +14,7 @@ from soundscape.settings import Settings
 from trainer import store
 from trainer.body import missing
 from trainer.learn import Plan
+from trainer.mixing import RECIPE, Recipe
 from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
 from trainer.prepare import Report
 from trainer.train import made_before, register, train
@@ -36,22 +39,24 @@ def recommend(
     again: bool,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
+    recipe: Recipe = RECIPE,
 ) -> LoadedRelease:
     """Train each member and fuse them; what the same data and time have already made is used again.
 
     A member whose pretrained file is not here, or that would hear longer than it may, is left out, said aloud. Raises as `train`.
     """
-    plan = {"model": ENSEMBLE, "minutes": minutes}
+    plan: dict[str, Any] = {"model": ENSEMBLE, "minutes": minutes, "recipe": json.loads(json.dumps(asdict(recipe)))}
     heads = [head for head in HEARING if _can(prepared, head, minutes, say)]
-    digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}".encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}{recipe}".encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
     if (before := made_before(settings.releases / title, prepared, plan, title)) is not None and not again:
         say("The same data and time have made this release already; --again trains anew.")
         return before
     if not heads:
         say(f"No pretrained model is here: {NETWORK} answers alone.")
-        return train(settings, prepared, report, Plan(model=NETWORK, minutes=minutes), name, again, say)
-    plans = [*(Plan(model=head, minutes=0.0) for head in heads), Plan(model=NETWORK, minutes=minutes * NETWORK_SHARE)]
+        return train(settings, prepared, report, Plan(model=NETWORK, minutes=minutes, recipe=recipe), name, again, say)
+    shares = {**dict.fromkeys(heads, 0.0), NETWORK: minutes * NETWORK_SHARE}
+    plans = [Plan(model=model, minutes=share, recipe=recipe) for model, share in shares.items()]
     with _tracked(settings, prepared, title, say) as tracking:
         parts = [train(settings, prepared, report, one, None, again, say) for one in plans]
         return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress)

@@ -67,7 +67,7 @@ def train(
             from trainer.body import body_of
             from trainer.head import make_head
 
-            made = make_head(prepared, body_of(plan.model), folder, origin, say, _told(say), champion)
+            made = make_head(prepared, body_of(plan.model), folder, origin, say, _told(say), champion, plan.recipe)
         else:
             made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
         register(tracking, made, prepared, say)
