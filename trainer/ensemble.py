@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression, minimize
 
-from soundscape.calibration import Calibration, Thresholds, log_odds
+from soundscape.calibration import Thresholds
 from soundscape.errors import Invalid, Reason
 from soundscape.features import FeatureSpec
-from soundscape.fuse import fuse
 from soundscape.release import LoadedRelease, Member, Release, write_release
 from soundscape.taxonomy import Species
 from trainer import evaluate, store, thresholds
+from trainer.calibrate import calibrate, calibration_metrics
 from trainer.evaluation.hear import Ears, Features, features_of, sound_of, specs_of
 from trainer.evaluation.material import sets_of
+from trainer.fusing import Answered, answer, changed
 from trainer.mixing import Recipe
 from trainer.package import Origin, judged, judges_of
 from trainer.sound_mixing import SoundMixer
@@ -36,24 +35,9 @@ STEPS = 10
 """Weights are tried in tenths: of four members, 286 mixtures."""
 NEAR = 0.01
 """Mean average precision that a mixture may lack."""
-CURVE_POSITIVES = 20
-"""Composed windows in which a species must be heard to have a curve of its own."""
-CURVE_TRUST = 20.0
-"""Windows that the common line counts as, beside a species' own curve."""
 CONTEXT = 0.3
 """Share of a window's confidence that its neighbours have: on minutes composed of clips that judge, mAP rises until 0.3 and stays (docs/
 decisions/0009-ensemble.md). What is fitted on single windows is fitted without it."""
-GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
-"""Scores at which a curve is drawn, beside the centres of its steps."""
-
-
-class Answered(NamedTuple):
-    """What members said of windows: probabilities float32 (windows, outputs) by member, and the truth bool (windows, data's labels)."""
-
-    by_member: dict[str, Float32]
-    truth: Bool
-    groups: npt.NDArray[np.str_]
-    """The recording of each window."""
 
 
 def ensemble(
@@ -91,9 +75,9 @@ def ensemble(
         at, each = thresholds.choose(composed.truth, answer(fitted, rest, prepared))
         without[member.name] = Thresholds(threshold=at, thresholds=_own(prepared, at, each))
     hear(prepared.of(store.JUDGE))
-    fitted = _changed(fitted, context=CONTEXT)
+    fitted = changed(fitted, context=CONTEXT)
     metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer(fitted, heard[one.name], prepared) for one in some]), own)
-    metrics |= {"training": origin.training, "calibration": _calibration_metrics(fitted, clips, composed, prepared)}
+    metrics |= {"training": origin.training, "calibration": calibration_metrics(fitted, clips, composed, prepared)}
     kept = {label: at for part in parts for label, at in part.release.thresholds.items() if label not in prepared.labels}
     return write_release(
         folder,
@@ -148,16 +132,6 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
     )
 
 
-def answer(loaded: LoadedRelease, by_member: Mapping[str, Float32], prepared: store.Prepared) -> Float32:
-    """What the release says, as the workers fuse it, of the data's labels: float32 (windows, labels).
-
-    With a context the windows are those of one sound.
-    """
-    columns = [loaded.label_names.index(label) for label in prepared.labels]
-    windows = len(next(iter(by_member.values())))
-    return fuse(loaded, dict(by_member), [False] * windows, None).unweighted[:, columns]
-
-
 def mixtures(members: int, steps: int = STEPS) -> Iterator[tuple[float, ...]]:
     """Every way to share 1 among members in parts of 1 / steps."""
     for bars in combinations(range(steps + members - 1), members - 1):
@@ -197,63 +171,6 @@ def with_weights(
     return _weighted(united, tried[whole], by_taxon)
 
 
-def calibrate(loaded: LoadedRelease, composed: Answered, prepared: store.Prepared) -> tuple[LoadedRelease, str]:
-    """The release with a line through all logits, and a curve for each species heard in CURVE_POSITIVES windows; and what was done."""
-    scores = answer(loaded, composed.by_member, prepared)
-    logits = log_odds(scores).ravel()
-    there = composed.truth.ravel()
-
-    def loss(line: npt.NDArray[np.float64]) -> float:
-        z = line[0] * logits + line[1]
-        return float(np.mean(np.logaddexp(0.0, z) - there * z))
-
-    slope, intercept = minimize(loss, np.array([1.0, 0.0]), bounds=[(0.1, 10.0), (-10.0, 10.0)], method="L-BFGS-B").x
-    line = Calibration(slope=float(slope), intercept=float(intercept))
-    curves = {
-        label: _curve(scores[:, column], composed.truth[:, column], line)
-        for column, label in enumerate(prepared.labels)
-        if composed.truth[:, column].sum() >= CURVE_POSITIVES
-    }
-    rare = len(prepared.labels) - len(curves)
-    said = f"Calibrated: {len(curves)} species by curves of their own, {rare} too rare for one by the common line."
-    made = line.model_copy(update={"curves": curves})
-    return _changed(loaded, calibration=made), said
-
-
-def _curve(scores: Float32, there: Bool, line: Calibration) -> tuple[tuple[float, float], ...]:
-    """Isotonic regression drawn through the centres of its steps, and drawn towards the line: so it rises everywhere."""
-    order = np.argsort(scores, kind="stable")
-    steps = isotonic_regression(there[order].astype(np.float64))
-    blocks = list(zip(steps.blocks[:-1], steps.blocks[1:], strict=True))
-    centres = [float(scores[order][first:end].mean()) for first, end in blocks]
-    worth = [float(steps.x[first]) for first, _ in blocks]
-    at = np.unique(np.round([*GRID, *centres], 4))
-    common = line.apply(at[:, None].astype(np.float32), ("",))[:, 0]
-    seen = float(there.sum())
-    both = (seen * np.interp(at, centres, worth) + CURVE_TRUST * common) / (seen + CURVE_TRUST)
-    return tuple((float(x), float(y)) for x, y in zip(at, np.round(np.maximum.accumulate(both), 6).clip(0, 1), strict=True))
-
-
-def _calibration_metrics(loaded: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared) -> dict[str, Any]:
-    """Reliability on validation clips before and after, and which species were too rare for a curve."""
-    loaded = _changed(loaded, context=0.0)
-    plain = _changed(loaded, calibration=None)
-    curves = loaded.release.calibration.curves if loaded.release.calibration else {}
-    return {
-        "fitted_on": f"{len(composed.truth)} composed windows",
-        "error_before": _calibration_error(answer(plain, clips.by_member, prepared), clips.truth),
-        "error_after": _calibration_error(answer(loaded, clips.by_member, prepared), clips.truth),
-        "too_rare": [label for label in prepared.labels if label not in curves],
-    }
-
-
-def _calibration_error(scores: Float32, truth: Bool) -> float:
-    """Expected calibration error: the mean distance of confidence from how often it was right, over tenths of the scores (Guo 2017)."""
-    tenth = np.minimum((scores * 10).astype(int), 9).ravel()
-    flat, there = scores.ravel(), truth.ravel()
-    return round(float(sum(abs(flat[tenth == n].sum() - there[tenth == n].sum()) for n in range(10)) / flat.size), 5)
-
-
 def _composed(prepared: store.Prepared, role: str, ears: Ears, specs: tuple[FeatureSpec, ...], progress: Progress) -> Answered:
     mixer = SoundMixer(prepared, role, np.random.default_rng([1, *role.encode()]), Recipe())
     parts, truth = [], []
@@ -276,11 +193,7 @@ def _weighted(united: LoadedRelease, shares: tuple[float, ...], by_taxon: Mappin
         return one.model_copy(update={"weight": shares[n], "weight_by_taxon": taxa})
 
     members = tuple(member(n, one) for n, one in enumerate(united.release.members))
-    return _changed(united, members=members)
-
-
-def _changed(loaded: LoadedRelease, **changes: Any) -> LoadedRelease:
-    return LoadedRelease(loaded.folder, loaded.release.model_copy(update=changes), loaded.digest)
+    return changed(united, members=members)
 
 
 def _taxa(prepared: store.Prepared) -> list[str]:

@@ -13,9 +13,12 @@ from soundscape.errors import Invalid
 from soundscape.features import LOG_MEL
 from soundscape.release import RELEASE_FILE, LoadedRelease, Member, Release, file_digest, load_release, write_release
 from soundscape.settings import Settings
+from trainer import calibrate as calibrate_module
 from trainer import ensemble as module
 from trainer import recommended, store
-from trainer.ensemble import Answered, answer, calibrate, mixtures, unite, with_weights
+from trainer.calibrate import calibrate
+from trainer.ensemble import mixtures, unite, with_weights
+from trainer.fusing import Answered, answer
 from trainer.package import Origin
 from trainer.prepare import prepare
 from trainer.testing import write_folder
@@ -83,7 +86,7 @@ def test_members_that_hear_alike_share_evenly(united: LoadedRelease, prepared: s
 
 def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: store.Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """A species that was heard often enough by a curve of its own, the others by one line; the order of its scores stays."""
-    monkeypatch.setattr(module, "CURVE_POSITIVES", 30)
+    monkeypatch.setattr(calibrate_module, "CURVE_POSITIVES", 30)
     one = said(prepared)
     rare = one.truth.copy()
     rare[np.flatnonzero(rare[:, 0])[10:], 0] = False
@@ -95,7 +98,7 @@ def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: stor
     for column in range(len(prepared.labels)):
         order = np.argsort(before[:, column])
         assert (np.diff(after[order, column]) >= -1e-6).all()
-    assert module._calibration_error(after, rare) < 0.5 * module._calibration_error(before, rare)
+    assert calibrate_module._calibration_error(after, rare) < 0.5 * calibrate_module._calibration_error(before, rare)
 
 
 def test_what_does_not_belong_together_is_refused(prepared: store.Prepared, tmp_path: Path) -> None:
