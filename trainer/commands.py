@@ -22,6 +22,9 @@ NAMED = {
     "soundscapes": "soundscapes, each row",
 }
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+_budget = click.option(
+    "--budget-mb", default=None, type=click.FloatRange(min=0, min_open=True), help="Size that the members of an ensemble may have together."
+)
 
 
 @click.command()
@@ -46,8 +49,11 @@ def prepare(data: Path) -> None:
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--pseudo", default=None, help="Release whose answers to the soundscapes without labels count as truth where it is sure.")
+@_budget
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
-def train(data: Path, model: str | None, minutes: float, name: str | None, pseudo: str | None, again: bool) -> None:
+def train(
+    data: Path, model: str | None, minutes: float, name: str | None, pseudo: str | None, budget_mb: float | None, again: bool
+) -> None:
     """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
     from rich.console import Console
 
@@ -62,6 +68,8 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, pseud
     from trainer.train import train as run
 
     settings = get_settings()
+    if model is not None and budget_mb is not None:
+        raise click.UsageError("--budget-mb chooses the members of the ensemble; leave --model out, or it.")
     if model in HEADS:  # what is missing, or a wrong name, is said before the work
         require(model)
     elif model is not None:
@@ -71,7 +79,7 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, pseud
     with progress_on(Console(stderr=True)) as told:
         heard = hear(prepared, teacher, click.echo, partial(told, "soundscapes without labels")) if teacher else ""
         if model is None:
-            release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, Recipe(pseudo=heard))
+            release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, Recipe(pseudo=heard), budget_mb)
     if model is not None:
         release = run(settings, prepared, report, Plan(model=model, minutes=minutes, recipe=Recipe(pseudo=heard)), name, again, click.echo)
     _show_metrics(release.release.metrics)
@@ -82,7 +90,8 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, pseud
 @click.argument("releases", nargs=-1, required=True)
 @click.option("--data", required=True, type=FOLDER, help="The folder that all of them were trained on.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the parts unless given.")
-def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
+@_budget
+def ensemble(releases: tuple[str, ...], data: Path, name: str | None, budget_mb: float | None) -> None:
     """Fuse RELEASES of the same data into one: weights, calibration, thresholds; its name is the last line."""
     from rich.console import Console
 
@@ -93,7 +102,7 @@ def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
     parts = [named_release(get_settings().releases, one) for one in releases]
     prepared, _ = _prepare(data)
     with progress_on(Console(stderr=True)) as told:
-        release = fuse_named(get_settings(), prepared, parts, name, click.echo, told)
+        release = fuse_named(get_settings(), prepared, parts, name, click.echo, told, budget_mb)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 

@@ -41,12 +41,22 @@ decisions/0009-ensemble.md). What is fitted on single windows is fitted without 
 
 
 def ensemble(
-    prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path, origin: Origin, say: Callable[[str], None], progress: Progress
+    prepared: store.Prepared,
+    parts: Sequence[LoadedRelease],
+    folder: Path,
+    origin: Origin,
+    say: Callable[[str], None],
+    progress: Progress,
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases of the same data and write the release into `folder`.
 
-    Raises Invalid: fewer than two members, two of one name, or one that was trained on other data.
+    Of members that together are larger than `budget_mb` (10^6 bytes), those stay that hear best within it; who has no share in the fusion
+    and tells no sound event is left out. Raises Invalid: fewer than two members, two of one name, one that was trained on other data, or
+    no member within the budget.
     """
+    if len(parts) < 2:
+        raise Invalid(Reason.BAD_REQUEST, "An ensemble needs two members; name several releases.")
     united = unite(prepared, parts, folder, origin)
     judged_on = judges_of(prepared, say)
     ears = Ears(united, threads=1)
@@ -65,7 +75,9 @@ def ensemble(
     clips = Answered(_joined([heard[item.name] for item in items]), truth, recordings)
     composed = _composed(prepared, judged_on, ears, specs, progress)
 
-    fitted = with_weights(united, clips, composed, prepared, say)
+    fitted = with_weights(united, clips, composed, prepared, say, budget_mb)
+    fitted = _without_idle(fitted, prepared, parts, origin, say, budget_mb)
+    clips, composed = (some._replace(by_member=_of(fitted, some.by_member)) for some in (clips, composed))
     fitted, calibrated = calibrate(fitted, composed, prepared)
     say(calibrated)
     common, own = thresholds.choose(composed.truth, answer(fitted, composed.by_member, prepared))
@@ -76,8 +88,13 @@ def ensemble(
         without[member.name] = Thresholds(threshold=at, thresholds=_own(prepared, at, each))
     hear(prepared.of(store.JUDGE))
     fitted = changed(fitted, context=CONTEXT)
-    metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer(fitted, heard[one.name], prepared) for one in some]), own)
-    metrics |= {"training": origin.training, "calibration": calibration_metrics(fitted, clips, composed, prepared)}
+
+    def answer_to(item: store.Item) -> Float32:
+        return answer(fitted, _of(fitted, heard[item.name]), prepared)
+
+    metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer_to(one) for one in some]), own)
+    metrics |= {"training": origin.training, "size_mb": round(sum(sizes_mb(fitted).values()), 2)}
+    metrics |= {"calibration": calibration_metrics(fitted, clips, composed, prepared)}
     kept = {label: at for part in parts for label, at in part.release.thresholds.items() if label not in prepared.labels}
     return write_release(
         folder,
@@ -96,8 +113,6 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
     """The members of all releases in one folder, weighing the same. Raises Invalid as `ensemble`."""
     members = [member for part in parts for member in part.release.members]
     names = [member.name for member in members]
-    if len(members) < 2:
-        raise Invalid(Reason.BAD_REQUEST, "An ensemble needs two members; name several releases.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Invalid(Reason.BAD_REQUEST, f"Two of the members are called {twice[0]}; name releases of different models.")
     for part in parts:
@@ -139,29 +154,46 @@ def mixtures(members: int, steps: int = STEPS) -> Iterator[tuple[float, ...]]:
         yield tuple((edges[n + 1] - edges[n] - 1) / steps for n in range(members))
 
 
+def sizes_mb(loaded: LoadedRelease) -> dict[str, float]:
+    """The size of each member's model file, in 10^6 bytes."""
+    return {member.name: (loaded.folder / member.file).stat().st_size / 1e6 for member in loaded.release.members}
+
+
 def with_weights(
-    united: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared, say: Callable[[str], None]
+    united: LoadedRelease,
+    clips: Answered,
+    composed: Answered,
+    prepared: store.Prepared,
+    say: Callable[[str], None],
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """The weights that hear best: the mean of mAP on clips and on composed windows; by taxon only where that is surely better.
 
     Of those within NEAR of the best, the most even: what is gained by less says nothing, and several members err apart.
+    Raises Invalid if no member fits the budget.
     """
     columns = {taxon: [n for n, one in enumerate(prepared.species) if one.taxon == taxon] for taxon in _taxa(prepared)}
-    tried = list(mixtures(len(united.release.members)))
+    sizes = list(sizes_mb(united).values())
+    room = float("inf") if budget_mb is None else budget_mb
+    tried = [shares for shares in mixtures(len(sizes)) if sum(size for size, share in zip(sizes, shares, strict=True) if share) <= room]
+    if not tried:
+        what = f"No member fits into {room:g} MB; the smallest has {min(sizes):.1f} MB"
+        raise Invalid(Reason.BAD_REQUEST, f"{what}; raise --budget-mb.")
     said = [[answer(_weighted(united, shares), some.by_member, prepared) for some in (clips, composed)] for shares in tried]
 
-    def best(chosen: Sequence[int]) -> int:
+    def best(chosen: Sequence[int], among: Sequence[int]) -> int:
         found = np.array([
             np.nanmean([_mean_ap(some.truth[:, chosen], one[:, chosen]) for some, one in zip((clips, composed), both, strict=True)])
-            for both in said
+            for both in (said[n] for n in among)
         ])  # fmt: skip
-        near = np.flatnonzero(found >= np.nanmax(found) - NEAR) if not np.isnan(found).all() else np.arange(len(tried))
-        return int(min(near, key=lambda n: max(tried[n])))
+        near = np.flatnonzero(found >= np.nanmax(found) - NEAR) if not np.isnan(found).all() else np.arange(len(among))
+        return min((among[int(n)] for n in near), key=lambda n: max(tried[n]))
 
-    whole = best(range(len(prepared.labels)))
+    whole = best(range(len(prepared.labels)), range(len(tried)))
+    same = [n for n, shares in enumerate(tried) if not any(share and not used for share, used in zip(shares, tried[whole], strict=True))]
     by_taxon: dict[str, tuple[float, ...]] = {}
     for taxon, own in columns.items():
-        other = best(own)
+        other = best(own, same)
         sure = evaluate.difference(clips.truth[:, own], said[other][0][:, own], said[whole][0][:, own], clips.groups, evaluate.INTERVAL)
         if other != whole and sure is not None and sure.low > 0:
             by_taxon[taxon] = tried[other]
@@ -169,6 +201,39 @@ def with_weights(
     for what, shares in {"all taxa": tried[whole], **by_taxon}.items():
         say(f"Weights for {what}: {', '.join(f'{name} {share:g}' for name, share in zip(names, shares, strict=True))}.")
     return _weighted(united, tried[whole], by_taxon)
+
+
+def _without_idle(
+    fitted: LoadedRelease,
+    prepared: store.Prepared,
+    parts: Sequence[LoadedRelease],
+    origin: Origin,
+    say: Callable[[str], None],
+    budget_mb: float | None,
+) -> LoadedRelease:
+    """The release without the parts whose members have no share: they would cost inference and change nothing."""
+    sizes, weights = sizes_mb(fitted), {member.name: member for member in fitted.release.members}
+    left = (budget_mb or float("inf")) - sum(size for name, size in sizes.items() if weights[name].weight)
+    stay = []
+    for part in parts:
+        size = sum(sizes[member.name] for member in part.release.members)
+        used = any(weights[member.name].weight for member in part.release.members)
+        if not used and part.release.told_events and size <= left:
+            used, left = True, left - size
+        if used:
+            stay.append(part)
+        else:
+            say(f"{part.release.name} ({size:.1f} MB) is left out: it has no share in what is said.")
+    if len(stay) == len(parts):
+        return fitted
+    for member in fitted.release.members:
+        (fitted.folder / member.file).unlink()
+    again = unite(prepared, stay, fitted.folder, origin)
+    return changed(again, members=tuple(weights[member.name] for member in again.release.members))
+
+
+def _of(loaded: LoadedRelease, by_member: Mapping[str, Float32]) -> dict[str, Float32]:
+    return {member.name: by_member[member.name] for member in loaded.release.members}
 
 
 def _composed(prepared: store.Prepared, role: str, ears: Ears, specs: tuple[FeatureSpec, ...], progress: Progress) -> Answered:

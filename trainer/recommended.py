@@ -40,14 +40,16 @@ def recommend(
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
     recipe: Recipe = RECIPE,
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Train each member and fuse them; what the same data and time have already made is used again.
 
     A member whose pretrained file is not here, or that would hear longer than it may, is left out, said aloud. Raises as `train`.
     """
-    plan: dict[str, Any] = {"model": ENSEMBLE, "minutes": minutes, "recipe": json.loads(json.dumps(asdict(recipe)))}
+    plan: dict[str, Any] = {"model": ENSEMBLE, "minutes": minutes, "budget_mb": budget_mb}
+    plan["recipe"] = json.loads(json.dumps(asdict(recipe)))
     heads = [head for head in HEARING if _can(prepared, head, minutes, say)]
-    digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}{recipe}".encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}{recipe}{budget_mb}".encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
     if (before := made_before(settings.releases / title, prepared, plan, title)) is not None and not again:
         say("The same data and time have made this release already; --again trains anew.")
@@ -59,7 +61,7 @@ def recommend(
     plans = [Plan(model=model, minutes=share, recipe=recipe) for model, share in shares.items()]
     with _tracked(settings, prepared, title, say) as tracking:
         parts = [train(settings, prepared, report, one, None, again, say) for one in plans]
-        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress)
+        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress, budget_mb)
 
 
 def fuse_parts(
@@ -71,6 +73,7 @@ def fuse_parts(
     tracking: Any,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases into the release `title`, tracked in the open run. Raises Invalid as `trainer.ensemble.ensemble`."""
     from trainer.ensemble import ensemble
@@ -84,7 +87,7 @@ def fuse_parts(
     origin = Origin(title, commit, tracking.run_id, {"plan": plan, "parts": names})
     folder, part = settings.releases / title, settings.releases / f".{title}.part"
     shutil.rmtree(part, ignore_errors=True)
-    ensemble(prepared, parts, part, origin, say, progress)
+    ensemble(prepared, parts, part, origin, say, progress, budget_mb)
     shutil.rmtree(folder, ignore_errors=True)  # what --again makes anew
     part.rename(folder)  # whole or not at all: until then it has no weights, and nobody may deploy it
     made = load_release(folder)
@@ -100,16 +103,17 @@ def fuse_named(
     name: str | None,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases that are there. Raises Invalid as `fuse_parts`, or if `name` is another release's."""
-    digest = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{[part.digest for part in parts]}{budget_mb}".encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
-    plan = {"model": ENSEMBLE, "parts": [part.digest for part in parts]}
+    plan = {"model": ENSEMBLE, "parts": [part.digest for part in parts], "budget_mb": budget_mb}
     if (before := made_before(settings.releases / title, prepared, plan, title)) is not None:
         say("The same releases were fused already.")
         return before
     with _tracked(settings, prepared, title, say) as tracking:
-        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress)
+        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress, budget_mb)
 
 
 def _tracked(settings: Settings, prepared: store.Prepared, title: str, say: Callable[[str], None]) -> Any:

@@ -76,6 +76,28 @@ def test_who_hears_weighs_and_who_guesses_does_not(united: LoadedRelease, prepar
     assert spoken[0].startswith("Weights for all taxa: good")
 
 
+def test_a_budget_chooses_the_members(prepared: store.Prepared, tmp_path: Path) -> None:
+    """The best that fit; who has no share is left out, with its file, unless it tells sound events and there is room."""
+    parts = [part(prepared, tmp_path / name, name) for name in ("good", "bad")]
+    (tmp_path / "good" / "good.onnx").write_bytes(bytes(3_000_000))
+    heavy = parts[0].release.members[0].model_copy(update={"digest": file_digest(tmp_path / "good" / "good.onnx")})
+    parts[0] = write_release(tmp_path / "good", parts[0].release.model_copy(update={"members": (heavy,)}))
+    spoken: list[str] = []
+    rain = ("rain",)
+    for budget, events, wanted in ((None, (), ["good"]), (2.0, (), ["bad"]), (None, rain, ["good", "bad"]), (3.0, rain, ["good"])):
+        telling = parts[1].release.members[0].model_copy(update={"events": events})
+        both = [parts[0], write_release(tmp_path / "bad", parts[1].release.model_copy(update={"members": (telling,)}))]
+        united = unite(prepared, both, tmp_path / "fused", ORIGIN)
+        found = with_weights(united, said(prepared), said(prepared), prepared, spoken.append, budget)
+        if budget is None:  # the one that guesses gets nothing
+            found = module._weighted(united, (1.0, 0.0))
+        kept = module._without_idle(found, prepared, both, ORIGIN, spoken.append, budget)
+        assert [member.name for member in kept.release.members] == wanted
+        assert sorted(path.stem for path in kept.folder.glob("*.onnx")) == sorted(wanted)
+    with pytest.raises(Invalid, match=r"No member fits into 1e-06 MB"):
+        with_weights(unite(prepared, parts, tmp_path / "fused", ORIGIN), said(prepared), said(prepared), prepared, spoken.append, 1e-6)
+
+
 def test_members_that_hear_alike_share_evenly(united: LoadedRelease, prepared: store.Prepared) -> None:
     """Two that say the same are told apart by nothing."""
     one = said(prepared)
@@ -104,7 +126,9 @@ def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: stor
 def test_what_does_not_belong_together_is_refused(prepared: store.Prepared, tmp_path: Path) -> None:
     one, twin = part(prepared, tmp_path / "one", "small"), part(prepared, tmp_path / "twin", "small")
     other = part(prepared, tmp_path / "other", "large", data_digest="f" * 64)
-    for parts, says in (([one], "two members"), ([one, twin], "called small"), ([one, other], "other data")):
+    with pytest.raises(Invalid, match="two members"):
+        module.ensemble(prepared, [one], tmp_path / "fused", ORIGIN, lambda _: None, lambda *_: None)
+    for parts, says in (([one, twin], "called small"), ([one, other], "other data")):
         with pytest.raises(Invalid, match=says):
             unite(prepared, parts, tmp_path / "fused", ORIGIN)
 
