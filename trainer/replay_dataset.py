@@ -12,6 +12,7 @@ from typing import Any
 
 from soundscape.answers import write_whole
 from soundscape.denied import read_denied
+from soundscape.derived import note_folder
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipLabelled, ClipRecorded, ClipSampled, FeedbackGiven
 from soundscape.events import clip_id as identity
@@ -245,6 +246,7 @@ def make_dataset(settings: Settings, request: Request, folder: Path, progress: P
     """
     from trainer.tracking import git_commit
 
+    note_folder(settings, folder)  # so that a voice that is found later is erased there too
     def work(plan: Plan, journal: Journal) -> dict[str, Any]:
         building = Building(settings, request, plan, journal, progress)
         try:
