@@ -21,6 +21,7 @@ from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import NAMESPACE, ClipAnalysed, ClipLabelled
 from soundscape.judgements import opinions, settle
 from soundscape.kafka import abandon, new_consumer, new_producer, read_all, say
+from soundscape.known_sites import require_known
 from soundscape.options import NAME
 from soundscape.settings import Settings, get_settings
 from soundscape.topics import LABELS, PREDICTIONS, SAMPLES
@@ -171,6 +172,8 @@ def export_command(kind: Format, out: Path, site: str | None) -> None:
     """Write every settled window; one over which two labelers disagree waits for a third."""
     settings = get_settings()
     said = read_shelf(settings).labels(site)
+    if not said:
+        require_known(settings, site)
     settled = settle(said)
     if kind == "audacity":
         note_folder(settings, out)  # its files are named by clips; the other formats' one file holds rows, and no sound

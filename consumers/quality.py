@@ -35,6 +35,7 @@ from soundscape.events import ClipAnalysed, ClipLabelled, ClipSampled
 from soundscape.health import serve_health
 from soundscape.judgements import settle, standing_labels
 from soundscape.kafka import new_consumer, read_all
+from soundscape.known_sites import require_known
 from soundscape.logs import set_up_logging
 from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
 from soundscape.options import NAME
@@ -142,6 +143,8 @@ def quality(site: str | None, as_json: bool) -> None:
     """Precision, recall and calibration of the live answers, from the completed part of the random sample alone."""
     settings = get_settings()
     found, drift = measure(settings, site or settings.site)
+    if not found.withheld.n:  # not one of its clips was drawn
+        require_known(settings, site)
     if as_json:
         unknown = {what: one.unknown for what, one in drift.items() if one.psi is None}
         click.echo(json.dumps({**asdict(found), "drift": {what: one.psi for what, one in drift.items()}, "drift_not_known": unknown}))
