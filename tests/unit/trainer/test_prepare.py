@@ -51,7 +51,7 @@ def test_what_is_left_out_is_reported_with_its_reason(prepared: tuple[store.Prep
     assert reasons == {
         "train_audio/10/XC1.ogg": "not-audio",
         "train_audio/10/XC2.ogg": "truncated",
-        "train_audio/10/XC3.ogg": "bad-request",
+        "train_audio/10/XC3.ogg": "missing",
         "train_audio/abcdef1/XC2000.ogg": "duplicate",
     }
     assert report["placed"] == 1
