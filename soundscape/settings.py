@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(None, description="Ray cluster elsewhere; a local one otherwise")
     tagger: Path | None = Field(None, description="Weights of EfficientAT's AudioSet tagger (mn04_as_mAP_432.pt); left out unless given")
     training_speech_limit: float = Field(
-        0.5, gt=0, le=1, description="Speech score by the tagger from which a window of training sound teaches nothing; 1 keeps them all"
+        0.65, gt=0, le=1, description="Speech score by the tagger from which a window of training sound teaches nothing; 1 keeps them all"
     )
     birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")
     xeno_canto_key: SecretStr | None = Field(None, description="Key of Xeno-canto's API, from one's account there; for `fetch dates`")

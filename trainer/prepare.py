@@ -104,7 +104,7 @@ def _prepare(
         **{f"train_audio/{clip.filename}": f"processed/{sides[clip.filename]}/{clip.filename}" for clip in catalog.clips},
         **{f"train_soundscapes/{name}": f"processed/soundscapes/{name}" for name in (*catalog.labelled, *catalog.unlabelled)},
     }
-    wanted = {name: str(Path(file).with_suffix(".npy")) for name, file in wanted.items()}
+    wanted = {name: f"{file.removesuffix('.ogg')}.npy" for name, file in wanted.items()}
     heard = asyncio.run(hear(catalog.folder, folder, wanted, progress, children))
     items = []
     merged, twin_of = _merged(catalog, heard, sides)

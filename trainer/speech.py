@@ -88,9 +88,13 @@ def without_speech(
 
 
 def hear_speech(path: Path, model: Path, spec: FeatureSpec, column: int) -> list[float]:
-    """Probability of speech in each window of a file's first minute, by the tagger's ONNX file; what a child does."""
-    logits = by_onnx(model, "events")(spec.compute(sound_of(path)))[:, column]
-    return [round(float(one), 4) for one in 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))]
+    """Score of speech in each window of a file's first minute, by the tagger's ONNX file; what a child does.
+
+    It is the tagger's probability, or 0 where another of its events is likelier: barks sound like speech to it, and more like an animal.
+    """
+    logits = by_onnx(model, "events")(spec.compute(sound_of(path)))
+    own = np.where(logits[:, column] >= logits.max(axis=1), 1.0 / (1.0 + np.exp(-np.clip(logits[:, column], -30.0, 30.0))), 0.0)
+    return [round(float(one), 4) for one in own]
 
 
 def _listen(
