@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -117,8 +118,9 @@ def _heard(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
 
 def _write(target: Path, save: Callable[[Any], None]) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        save(file)
+    file = io.BytesIO()
+    save(file)
+    part.write_bytes(file.getbuffer())  # numpy itself does not say that a disk is full, but that so many bytes were not written
     part.replace(target)
 
 

@@ -59,8 +59,9 @@ def listen(source: Path, target: Path) -> Heard:
     decibels = (10.0 * np.log10(np.maximum(power, SILENCE_POWER))).astype(np.float16)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.save(file, decibels)
+    array = io.BytesIO()
+    np.save(array, decibels)
+    part.write_bytes(array.getbuffer())  # np.save itself does not say that a disk is full, but that so many bytes were not written
     part.replace(target)
     sound = hashlib.sha256(np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2").tobytes()).hexdigest()
     return Heard(round(seconds, 3), hashlib.sha256(body).hexdigest(), seconds > LONGEST_S + 0.5, sound)
