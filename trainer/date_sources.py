@@ -119,9 +119,9 @@ def _of_species(asker: Asker, taxon: str, wanted: set[str]) -> Iterator[Found]:
                 if (name := f"iNat{sound.get('id')}") in wanted:
                     wanted.discard(name)
                     yield _found(name, row.get("observed_on"))
-        if len(rows) < TOGETHER:
+        before, last = last, max((int(row["id"]) for row in rows), default=0)
+        if len(rows) < TOGETHER or last <= before:  # the last page, or a server that does not turn it
             break
-        last = max(int(row["id"]) for row in rows)
     yield from (Found(one, "", NOT_FOUND) for one in sorted(wanted))
 
 

@@ -141,7 +141,8 @@ def _prepare(
     _count(report, prepared)
     store.save(prepared)
     store.write_text(folder / "report.json", json.dumps(asdict(report), indent=1))
-    say(f"Prepared {len(items)} sounds in {folder}; left out {len(report.left_out)}.")
+    unheard = "" if tagger else "; nobody listened for human speech (SOUNDSCAPE_TAGGER)"
+    say(f"Prepared {len(items)} sounds in {folder}; left out {len(report.left_out)}{unheard}.")
     return prepared, report
 
 

@@ -11,6 +11,7 @@ import pytest
 from soundscape.errors import Invalid
 from soundscape.features import FeatureSpec
 from soundscape.settings import get_settings
+from trainer import prepare as prepare_module
 from trainer import store
 from trainer.body import Body
 from trainer.learn import mixer_of
@@ -41,7 +42,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(path.name)
         return next((scores for name, scores in SCORES.items() if name in str(path)), [0.0] * 3)
 
-    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: (body, 0.65))
+    monkeypatch.setattr(prepare_module, "tagger_for_speech", lambda: (body, 0.65))
     monkeypatch.setattr("trainer.speech.hear_speech", hear)
     return asked
 
@@ -76,9 +77,15 @@ def test_it_is_part_of_the_digest_and_listened_for_once(
     heard.clear()
     again, *_ = prepared_in(source, tmp_path)
     assert again == first and len(heard) == 6
-    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: None)
-    without, report, _ = prepared_in(source, tmp_path)
+    heard.clear()
+    body, _ = prepare_module.tagger_for_speech() or (None, 0.0)
+    monkeypatch.setattr(prepare_module, "tagger_for_speech", lambda: (body, 0.7))
+    other, *_ = prepared_in(source, tmp_path)
+    assert other.digest != first.digest and [item.name for item in other.items] == [item.name for item in first.items] and heard == []
+    monkeypatch.setattr(prepare_module, "tagger_for_speech", lambda: None)
+    without, report, said = prepared_in(source, tmp_path)
     assert without.digest != first.digest and report.speech is None and not any(item.voices for item in without.items)
+    assert "nobody listened for human speech" in said[-1]
 
 
 def test_training_hears_none_of_it(source: Path, tmp_path: Path, heard: list[str]) -> None:
