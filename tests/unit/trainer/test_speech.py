@@ -11,7 +11,6 @@ import pytest
 from soundscape.errors import Invalid
 from soundscape.features import FeatureSpec
 from soundscape.settings import get_settings
-from trainer import prepare as prepare_module
 from trainer import store
 from trainer.body import Body
 from trainer.learn import mixer_of
@@ -25,6 +24,8 @@ from trainer.testing import write_folder
 SCORES = {"2/XC2000": [0.9, 0.1, 0.65], "10/XC1001": [0.8, 0.9, 0.7], "BED_20260101_000000": [0.1, 0.7, 0.1]}
 """Of the sounds with speech in them; 12 and 15 s are three windows."""
 
+BODY = Body("tagger_head", FEATURES, ".onnx", "abcd1234", "", False, "", lambda: b"a model", lambda: b"", tuple(EVENTS))
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,7 +35,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were listened to, by a tagger that says SCORES."""
-    body = Body("tagger_head", FEATURES, ".onnx", "abcd1234", "", False, "", lambda: b"a model", lambda: b"", tuple(EVENTS))
     asked: list[str] = []
 
     def hear(path: Path, model: Path, spec: FeatureSpec, column: int) -> list[float]:
@@ -42,7 +42,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(path.name)
         return next((scores for name, scores in SCORES.items() if name in str(path)), [0.0] * 3)
 
-    monkeypatch.setattr(prepare_module, "tagger_for_speech", lambda: (body, 0.65))
+    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: (BODY, 0.65))
     monkeypatch.setattr("trainer.speech.hear_speech", hear)
     return asked
 
@@ -78,11 +78,10 @@ def test_it_is_part_of_the_digest_and_listened_for_once(
     again, *_ = prepared_in(source, tmp_path)
     assert again == first and len(heard) == 6
     heard.clear()
-    body, _ = prepare_module.tagger_for_speech() or (None, 0.0)
-    monkeypatch.setattr(prepare_module, "tagger_for_speech", lambda: (body, 0.7))
+    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: (BODY, 0.7))
     other, *_ = prepared_in(source, tmp_path)
     assert other.digest != first.digest and [item.name for item in other.items] == [item.name for item in first.items] and heard == []
-    monkeypatch.setattr(prepare_module, "tagger_for_speech", lambda: None)
+    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: None)
     without, report, said = prepared_in(source, tmp_path)
     assert without.digest != first.digest and report.speech is None and not any(item.voices for item in without.items)
     assert "nobody listened for human speech" in said[-1]
