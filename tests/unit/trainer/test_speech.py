@@ -108,7 +108,7 @@ def test_rows_of_a_head_leave_it_out(source: Path, tmp_path: Path, heard: list[s
     embedded = {item.name: np.full((3, 2, 4), n, np.float32) for n, item in enumerate(found.of(store.TRAIN))}
     labels = len(found.labels)
     composed = Scenes(np.zeros((1, 2, 4), np.float32), np.zeros((1, labels), np.float32), np.ones((1, labels), np.float32))
-    rows, truth, weight = _rows(found, embedded, composed)
+    rows, truth, weight = _rows(found, embedded, composed, Recipe())
     assert len(rows) == len(truth) == len(weight) == 8 * 3 - 2 + 1
 
 
