@@ -123,8 +123,6 @@ def read_catalog(folder: Path) -> Catalog:
         heard = tuple(one for one in dict.fromkeys(labels) if one in known)
         day = recorded_on(row, recording_of(row["filename"]), dates)
         clips.append(Clip(row["filename"], heard, _together(row), _weight(row), day, _side(row)))
-    if clips and not (folder / "train_audio").is_dir():
-        raise _invalid(f"{folder} has no train_audio with the clips; give a folder in the layout of BirdCLEF 2025 (see README)")
     rows, events = read_rows(folder), folder / "soundscape_events.csv"
     placed = {recording_of(row["clip"]) for row in _read(events, ("filename",)) if row.get("clip")} if events.is_file() else set()
     stems = {row.stem for row in rows}

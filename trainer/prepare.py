@@ -72,6 +72,9 @@ def prepare(
     process is preparing it, if the disk is full, or if nothing is left to learn from.
     """
     catalog = read_catalog(data)
+    if catalog.clips and not (catalog.folder / "train_audio").is_dir():
+        what = f"{catalog.folder} has no train_audio with the clips; give a folder in the layout of BirdCLEF 2025 (see README)."
+        raise Invalid(Reason.BAD_REQUEST, what)
     tagger = tagger_for_speech()  # weights that are named and not there are said before the work
     folder = folder_of(datasets, catalog)
     try:

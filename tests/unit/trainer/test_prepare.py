@@ -122,6 +122,9 @@ def test_a_folder_with_one_species_left_is_refused(tmp_path: Path) -> None:
         shutil.rmtree(folder / "train_audio" / label)
     with pytest.raises(Invalid, match="1 species"):
         prepare(folder, tmp_path / "datasets", _quiet, children=0)
+    (folder / "train_audio").rename(folder / "audio")
+    with pytest.raises(Invalid, match="no train_audio"):
+        prepare(folder, tmp_path / "datasets", _quiet, children=0)
 
 
 def test_the_report_says_what_the_folder_holds(prepared: tuple[store.Prepared, Path]) -> None:
