@@ -51,6 +51,7 @@ def configuration(settings: Settings, loaded: LoadedRelease, member: Member) -> 
         preferred="4, 8, 16" if settings.model_instances == 1 else str(probe.WINDOWS),
         file=member.file,
         runtime=member.runtime,
+        graph_level=member.graph_level,
         activation=member.activation,
         threads=1,
     )

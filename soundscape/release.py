@@ -20,12 +20,13 @@ from soundscape.taxonomy import Species
 
 RELEASE_FILE = "release.json"
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+GraphLevel = Literal["disabled", "basic", "extended", "all"]
 WEEKS = 48
 """BirdNET's year: four weeks a month."""
 
 
 class Member(BaseModel):
-    """One model of a release, served by Triton as `NAME-DIGEST`."""
+    """One model of a release, served by Triton as `NAME-DIGEST`, with its way of serving where one file has several."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,8 +34,10 @@ class Member(BaseModel):
     file: FileName
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the model file."""
-    runtime: Literal["onnx", "litert"] = "onnx"
-    """Those that the runner (model_repo/runner) has."""
+    runtime: Literal["onnx", "litert", "torchscript", "pytorch", "openvino"] = "onnx"
+    """Those that the runner (model_repo/runner) has. `pytorch` is an exported program, `openvino` reads an ONNX file."""
+    graph_level: GraphLevel = "all"
+    """How far ONNX Runtime rewrites the graph when it loads it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     feature_fingerprint: str
     labels: tuple[str, ...]
@@ -52,8 +55,9 @@ class Member(BaseModel):
 
     @property
     def triton_name(self) -> str:
-        """The model's name in Triton."""
-        return f"{self.name}-{self.digest[:12]}"
+        """The model's name in Triton. It tells all that decides an answer: one ONNX file may be served in more than one way."""
+        how = ["openvino"] if self.runtime == "openvino" else [self.graph_level] if self.graph_level != "all" else []
+        return "-".join([self.name, self.digest[:12], *how])
 
     @property
     def outputs(self) -> int:

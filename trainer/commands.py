@@ -34,7 +34,7 @@ def prepare(data: Path) -> None:
     from trainer.prepare_table import show_report
     from trainer.tracking import tracked
 
-    prepared, report = _prepare(data)
+    prepared, report = prepared_of(data)
     show_report(report)
 
     with tracked(get_settings(), prepared.folder, f"prepare {prepared.folder.name}", click.echo) as tracking:
@@ -79,7 +79,7 @@ def train(
     elif model is not None:
         build(model, 2)
     teacher = named_release(settings.releases, pseudo) if pseudo else None
-    prepared, report = _prepare(data)
+    prepared, report = prepared_of(data)
     with progress_on(Console(stderr=True)) as told:
         heard = hear(prepared, teacher, click.echo, partial(told, "soundscapes without labels")) if teacher else ""
         if model is None:
@@ -104,7 +104,7 @@ def ensemble(releases: tuple[str, ...], data: Path, name: str | None, budget_mb:
     from trainer.recommended import fuse_named
 
     parts = [named_release(get_settings().releases, one) for one in releases]
-    prepared, _ = _prepare(data)
+    prepared, _ = prepared_of(data)
     with progress_on(Console(stderr=True)) as told:
         release = fuse_named(get_settings(), prepared, parts, name, click.echo, told, budget_mb)
     _show_metrics(release.release.metrics)
@@ -135,7 +135,8 @@ def score(data: Path, answers: Path, learnt_from: Path | None, release: str | No
         Told(found).show()
 
 
-def _prepare(data: Path) -> tuple[store.Prepared, Report]:
+def prepared_of(data: Path) -> tuple[store.Prepared, Report]:
+    """Prepare a folder with a bar; what an earlier run prepared is used again. Raises Invalid as `trainer.prepare.prepare`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -22,8 +22,9 @@ from trainer.evaluation.hear import Ears, Features, features_of, sound_of, specs
 from trainer.evaluation.material import sets_of
 from trainer.fusing import Answered, answer, changed
 from trainer.mixing import Recipe
-from trainer.package import Origin, judged, judges_of
+from trainer.package import WEIGHTS, Origin, judged, judges_of
 from trainer.sound_mixing import SoundMixer
+from trainer.variants import weights_of
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
@@ -129,6 +130,8 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
         events |= {event: tuple(sorted({*events.get(event, ()), *labels})) for event, labels in part.release.sound_events.items()}
         for member in part.release.members:
             shutil.copy2(part.folder / member.file, folder / member.file)
+            if (weights := weights_of(part, member)) is not None:
+                shutil.copy2(weights, folder / f"{member.name}-{WEIGHTS}")  # for `soundscape optimize`
     return write_release(
         folder,
         Release(

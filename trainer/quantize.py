@@ -6,6 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +63,33 @@ def quantize(source: Path, target: Path, windows: Float32, keep: tuple[str, ...]
             batch = next(self._batches, None)
             return None if batch is None else {INPUT: batch}
 
+    with _quiet(), tempfile.TemporaryDirectory() as here:
+        folded = Path(here) / "folded.onnx"
+        quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
+        nodes = [node.name for node in onnx.load(str(folded)).graph.node if node.op_type in keep]
+        quantize_static(
+            str(folded), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_exclude=nodes,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+        )  # fmt: skip
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it warns, at the root, of what is done here
+    logging.getLogger().setLevel(logging.ERROR)  # the quantizer warns, at the root, of what is done here
     try:
-        with tempfile.TemporaryDirectory() as here:
-            folded = Path(here) / "folded.onnx"
-            quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
-            nodes = [node.name for node in onnx.load(str(folded)).graph.node if node.op_type in keep]
-            quantize_static(
-                str(folded), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_exclude=nodes,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
-            )  # fmt: skip
+        yield
     finally:
         logging.getLogger().setLevel(level)
+
+
+def quantize_dynamic(source: Path, target: Path) -> None:
+    """Write an int8 form whose ranges are taken anew from each batch: it needs no real windows, and pays for that when it runs."""
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization import quantize_dynamic as write
+
+    with _quiet():
+        write(str(source), str(target), weight_type=QuantType.QUInt8)  # other weights no convolution of its processor provider takes
 
 
 def run(path: Path, windows: Float32, batch: int = 32) -> Float32:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -18,7 +16,8 @@ from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
 from soundscape.features import LOG_MEL, FeatureSpec
 from soundscape.fuse import detect, fuse, fusion_of, listing
 from soundscape.log_mels import read_log_mels
-from soundscape.release import LoadedRelease, Member
+from soundscape.release import LoadedRelease
+from trainer.runtimes import open_model
 
 Float32 = npt.NDArray[np.float32]
 SILENCE = 1e-5
@@ -65,7 +64,10 @@ class LocalRelease:
         """Raises Invalid (release-invalid) where a member's runtime is not to be had here."""
         self.loaded = loaded
         self.specs = tuple(loaded.release.features[member.feature_fingerprint] for member in loaded.release.members)
-        self._models = {member.name: _model(loaded.folder, member) for member in loaded.release.members}
+        self._models = {
+            member.name: open_model(loaded.folder / member.file, member.runtime, THREADS, member.graph_level)
+            for member in loaded.release.members
+        }
 
     def infer(self, features: dict[str, Float32]) -> dict[str, Float32]:
         """Probabilities, float32 (windows, outputs), of each member that takes one of these features. Raises Invalid if none does."""
@@ -117,55 +119,6 @@ class LocalRelease:
                 predicted=_moment(time.time()),
             ),
         )
-
-
-def _model(folder: Path, member: Member) -> Callable[[Float32], Float32]:
-    try:
-        if member.runtime == "onnx":
-            return _onnx(folder / member.file)
-        if member.runtime == "litert":
-            return _litert(folder / member.file)
-    except ImportError as error:
-        what = f"Member {member.name} needs {error.name}, which is not installed here; run `make setup`."
-        raise Invalid(Reason.RELEASE_INVALID, what) from error
-    raise Invalid(Reason.RELEASE_INVALID, f"Member {member.name} runs by {member.runtime}, which a replay has not; it has ONNX and LiteRT.")
-
-
-def _onnx(path: Path) -> Callable[[Float32], Float32]:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = THREADS, 1, 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def run(batch: Float32) -> Float32:
-        outputs: Float32 = session.run(None, {name: batch})[0]
-        return outputs
-
-    return run
-
-
-def _litert(path: Path) -> Callable[[Float32], Float32]:
-    """Each window is some chunks of sound, and its output the highest of them, as in the model server's runner."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    model: Any = Interpreter(model_path=str(path), num_threads=THREADS)
-    into, out, chunks = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"], 0
-
-    def window(sound: Float32) -> Float32:
-        nonlocal chunks
-        if len(sound) != chunks:
-            model.resize_tensor_input(into, sound.shape)
-            model.allocate_tensors()
-            chunks = len(sound)
-        model.set_tensor(into, sound)
-        model.invoke()
-        highest: Float32 = model.get_tensor(out).max(axis=0)
-        return highest
-
-    return lambda batch: np.stack([window(sound) for sound in batch])
 
 
 def _moment(seconds: float) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from pathlib import Path
 
 from compose.local import tools
@@ -45,9 +46,15 @@ def command(settings: Settings) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment with the libraries that the wheel carries and Debian's libpython on the loader's path."""
+    """The environment with the libraries that the wheel carries and Debian's libpython on the loader's path.
+
+    PyTorch and OpenVINO are large and are here already, in the environment of this process: the runner may borrow them.
+    """
     folders = [tools.TRITON_LIBS, tools.find_libpython()]
-    return os.environ | {"LD_LIBRARY_PATH": ":".join(str(folder) for folder in folders if folder)}
+    return os.environ | {
+        "LD_LIBRARY_PATH": ":".join(str(folder) for folder in folders if folder),
+        "MODEL_SERVER_BORROWS": sysconfig.get_paths()["purelib"],
+    }
 
 
 def main() -> None:

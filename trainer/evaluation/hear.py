@@ -18,6 +18,7 @@ from soundscape.fuse import Fused, fuse
 from soundscape.isolation import ChildPool
 from soundscape.release import LoadedRelease, Member
 from trainer import store
+from trainer.runtimes import open_model
 
 Float32 = npt.NDArray[np.float32]
 
@@ -80,59 +81,15 @@ def heard_by(loaded: LoadedRelease, prepared: store.Prepared, items: Sequence[st
 
 def model_of(member: Member, path: Path, threads: int) -> Callable[[Float32], Float32]:
     """A member's model: float32 (windows, *shape) to probabilities float32 (windows, outputs), as model_repo/runner answers."""
-    if member.runtime == "onnx":
-        run = _onnx(path, threads)
-    elif member.runtime == "litert":
-        run = _litert(path, threads)
-    else:
-        raise Invalid(Reason.RELEASE_INVALID, f"Member {member.name} runs on {member.runtime}, which evaluation does not know.")
+    opened = open_model(path, member.runtime, threads, member.graph_level)
+
+    def run(windows: Float32) -> Float32:
+        parts = [opened(windows[n : n + BATCH]) for n in range(0, len(windows), BATCH)]
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
     if member.activation == "none":
         return run
     return lambda windows: np.asarray(1.0 / (1.0 + np.exp(-np.clip(run(windows), -30.0, 30.0))), np.float32)
-
-
-def _onnx(path: Path, threads: int) -> Callable[[Float32], Float32]:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an exception for each way in which a file can be none
-        what = f"{path.name} cannot be loaded as an ONNX model ({type(error).__name__}); train the release anew."
-        raise Invalid(Reason.RELEASE_INVALID, what) from error
-    name = session.get_inputs()[0].name
-
-    def run(windows: Float32) -> Float32:
-        parts = [session.run(None, {name: windows[n : n + BATCH]})[0] for n in range(0, len(windows), BATCH)]
-        return np.concatenate(parts).astype(np.float32, copy=False)
-
-    return run
-
-
-def _litert(path: Path, threads: int) -> Callable[[Float32], Float32]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    model = Interpreter(model_path=str(path), num_threads=threads)
-    into, out = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
-    chunks = 0
-
-    def run(windows: Float32) -> Float32:
-        nonlocal chunks
-        answers = []
-        for window in windows:
-            if len(window) != chunks:
-                model.resize_tensor_input(into, window.shape)
-                model.allocate_tensors()
-                chunks = len(window)
-            model.set_tensor(into, window)
-            model.invoke()
-            answers.append(model.get_tensor(out).max(axis=0))
-        return np.stack(answers)
-
-    return run
 
 
 def specs_of(*releases: LoadedRelease) -> tuple[FeatureSpec, ...]:
