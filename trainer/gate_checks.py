@@ -111,7 +111,13 @@ def int8_agrees(whole: Mapping[str, float], small: Mapping[str, float]) -> Check
 
 
 def pytorch_agrees(metrics: Mapping[str, Any]) -> Check:
-    """What training measured between PyTorch and ONNX when it exported."""
+    """What training measured between PyTorch and ONNX when it exported, or what `soundscape optimize` measured where that made the release."""
+    chosen = metrics.get("optimized", {}).get("members", {})
+    if chosen:
+        said = ", ".join(f"{name} as {one['variant']} by {one['largest_difference']:.2g}" for name, one in chosen.items())
+        numbers = {name: one["largest_difference"] for name, one in chosen.items()}
+        holds = all(one["largest_difference"] <= one["bound"] for one in chosen.values())
+        return Check("pytorch", holds, f"differs from PyTorch in probability: {said}", numbers)
     found = (metrics.get("int8") or {}).get("onnx_difference")
     if found is None:
         return Check("pytorch", True, "not asked: its models were not exported by our training", asked=False)

@@ -46,9 +46,10 @@ class Optimized(NamedTuple):
 @click.argument("release")
 @click.option("--data", type=FOLDER, help="A folder whose validation clips judge; the release's own data unless given.")
 @click.option("--prices", type=FILE, help="TOML or JSON with what machines cost; examples of ours unless given (trainer/prices.toml).")
+@click.option("--variant", default=None, help="Measure this form beside PyTorch's alone, and choose it instead of asking the rule.")
 @click.option("--apply", "write", is_flag=True, help="Write a release RELEASE-VARIANT of what is chosen; its name is the last line.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
-def optimize(release: str, data: Path | None, prices: Path | None, write: bool, as_json: bool) -> None:
+def optimize(release: str, data: Path | None, prices: Path | None, variant: str | None, write: bool, as_json: bool) -> None:
     """Measure every form in which RELEASE's networks can be served: accuracy, distance from PyTorch, latency, speed, size and cost."""
     from rich.console import Console
 
@@ -56,10 +57,12 @@ def optimize(release: str, data: Path | None, prices: Path | None, write: bool, 
     from trainer.evaluation.command import progress_on
     from trainer.optimized_release import write_optimized
     from trainer.variant_choice import EXAMPLE, read_prices
-    from trainer.variants import weights_of
+    from trainer.variants import VARIANTS, weights_of
 
     settings, aside = get_settings(), Console(stderr=True)
     loaded, money = named_release(settings.releases, release), read_prices(prices or EXAMPLE)
+    if variant is not None and variant not in (names := [one.name for one in VARIANTS]):
+        raise Invalid(Reason.BAD_REQUEST, f"There is no form {variant}; there are {', '.join(names)}.")
     if not any(weights_of(loaded, member) for member in loaded.release.members):
         what = f"No member of {release} is a network of ours with its PyTorch weights kept beside it"
         raise Invalid(Reason.BAD_REQUEST, f"{what}; train one with `soundscape train --model small`.")
@@ -70,7 +73,7 @@ def optimize(release: str, data: Path | None, prices: Path | None, write: bool, 
 
     with tempfile.TemporaryDirectory() as scratch:
         with progress_on(aside) as progress:
-            done = measure_all(loaded, prepared, settings.root / "datasets", Path(scratch), money, say, progress)
+            done = measure_all(loaded, prepared, settings.root / "datasets", Path(scratch), money, variant, say, progress)
         report = reported(loaded, prepared, money, done)
         made = write_optimized(settings.releases, loaded, prepared, done, say) if write else None
         report["made"] = made.release.name if made else None
@@ -104,14 +107,16 @@ def measure_all(
     datasets: Path,
     scratch: Path,
     prices: Prices,
+    wanted: str | None,
     say: Callable[[str], None],
     progress: Progress,
 ) -> list[Optimized]:
-    """Measure every network of ours in the release; the other members are named and left as they are."""
+    """Measure every network of ours in the release, in all forms or in the one that is wanted; other members are left as they are."""
     from trainer.variant_choice import choose
     from trainer.variant_measures import measure
-    from trainer.variants import VARIANTS, Forms, network_of, weights_of
+    from trainer.variants import PYTORCH, VARIANTS, Forms, network_of, weights_of
 
+    variants = [one for one in VARIANTS if wanted in (None, one.name) or one == PYTORCH]
     done = []
     for member in loaded.release.members:
         if (weights := weights_of(loaded, member)) is None:
@@ -120,8 +125,8 @@ def measure_all(
         spec = loaded.release.features[member.feature_fingerprint]
         judged = judged_by(loaded, member, prepared, datasets, say)
         forms = Forms(network_of(member, weights), member, spec, loaded.folder, scratch, judged.windows)
-        found, left_out = measure(forms, VARIANTS, judged, partial(_named, progress, member.name))
-        done.append(Optimized(member, found, left_out, choose(found, prices)))
+        found, left_out = measure(forms, variants, judged, partial(_named, progress, member.name))
+        done.append(Optimized(member, found, left_out, choose(found, prices, wanted)))
     return done
 
 
@@ -202,6 +207,8 @@ def show(one: Optimized, prices: Prices, console: Console) -> None:
     by_name, pytorch = {each.variant.name: each for each in one.found}, next(each for each in one.found if each.variant == PYTORCH)
     for variant in VARIANTS:
         if (each := by_name.get(variant.name)) is None:
+            if variant.name not in one.left_out:
+                continue  # not asked for
             heard.add_row(variant.name, *["-"] * 5, f"left out: {one.left_out[variant.name]}", style="dim")
             continue
         style = "strike" if each.struck_out else "bold" if each is one.chosen else ""

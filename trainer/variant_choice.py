@@ -124,9 +124,13 @@ def lost(one: Measured, pytorch: Measured) -> float:
     return (pytorch.mean_ap or 0.0) - (one.mean_ap or 0.0)
 
 
-def choose(found: Sequence[Measured], prices: Prices) -> Choice:
-    """The form that RULE names, and why in a sentence."""
+def choose(found: Sequence[Measured], prices: Prices, wanted: str | None = None) -> Choice:
+    """The form that RULE names, or the one that is `wanted` if the rule does not refuse it, and why in a sentence."""
     pytorch = next(one for one in found if one.variant == PYTORCH)
+    if wanted is not None:
+        asked = next((one for one in found if one.variant.name == wanted), None)
+        why = f"{wanted} cannot be had here" if asked is None else refused(asked, pytorch)
+        return Choice(None if why else wanted, why or f"{wanted}: asked for by name, within its bound of PyTorch; the rule was not asked.")
     may = [one for one in found if not refused(one, pytorch)]
     if not may:
         return Choice(None, "no form holds: " + "; ".join(f"{one.variant.name} {refused(one, pytorch)}" for one in found))
