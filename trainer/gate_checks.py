@@ -111,7 +111,7 @@ def int8_agrees(whole: Mapping[str, float], small: Mapping[str, float]) -> Check
 
 
 def pytorch_agrees(metrics: Mapping[str, Any]) -> Check:
-    """What training measured between PyTorch and ONNX when it exported, or what `soundscape optimize` measured where that made the release."""
+    """What training measured between PyTorch and ONNX when it exported; of what `soundscape optimize` made, what that measured."""
     chosen = metrics.get("optimized", {}).get("members", {})
     if chosen:
         said = ", ".join(f"{name} as {one['variant']} by {one['largest_difference']:.2g}" for name, one in chosen.items())

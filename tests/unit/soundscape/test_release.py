@@ -135,10 +135,18 @@ def test_what_no_runner_serves_is_refused(tmp_path: Path) -> None:
     assert {ast.literal_eval(key) for key in runner.keys if key} == set(get_args(Member.model_fields["runtime"].annotation))
     write_release(tmp_path, release(tmp_path))
     said = json.loads((tmp_path / RELEASE_FILE).read_text())
-    said["members"][1]["runtime"] = "torchscript"
+    said["members"][1]["runtime"] = "tensorflow"
     (tmp_path / RELEASE_FILE).write_text(json.dumps(said))
-    with pytest.raises(Invalid, match=r"members\.1\.runtime: Input should be 'onnx' or 'litert'"):
+    with pytest.raises(Invalid, match=r"members\.1\.runtime: Input should be 'onnx', 'litert', 'torchscript', 'pytorch' or 'openvino'"):
         load_release(tmp_path)
+
+
+def test_one_file_served_in_two_ways_is_two_models(tmp_path: Path) -> None:
+    """Triton would serve the first one's for both."""
+    member = release(tmp_path).members[1]
+    ways: list[dict[str, Any]] = [{}, {"runtime": "openvino"}, {"graph_level": "basic"}, {"graph_level": "disabled"}]
+    names = {member.model_copy(update=way).triton_name for way in ways}
+    assert len(names) == len(ways) and f"{member.name}-{member.digest[:12]}" in names
 
 
 def test_a_release_that_cannot_be_read_is_refused_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

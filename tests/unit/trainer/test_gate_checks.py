@@ -48,6 +48,14 @@ def test_int8_may_lose_a_hundredth_on_every_kind() -> None:
     assert not gate_checks.int8_agrees({"soundscapes": 0.8, "focal": 0.9}, {"soundscapes": 0.8, "focal": 0.88}).passed
 
 
+def test_parity_with_pytorch_of_a_chosen_form_is_held_to_its_bound() -> None:
+    chosen = {"variant": "onnx-int8-static", "largest_difference": 0.1, "bound": 0.15}
+    told = {"int8": {"onnx_difference": 0.5}, "optimized": {"members": {"small": chosen}}}
+    assert gate_checks.pytorch_agrees(told).passed
+    chosen["bound"] = 0.05
+    assert not gate_checks.pytorch_agrees(told).passed
+
+
 def test_parity_with_pytorch_is_what_training_recorded() -> None:
     assert gate_checks.pytorch_agrees({"int8": {"onnx_difference": 1e-5}}).passed
     assert not gate_checks.pytorch_agrees({"int8": {"onnx_difference": 0.1}}).passed
