@@ -257,5 +257,5 @@ def _track(
                 numbers["windows_per_s"] = max(each["windows_per_s"] for each in one["speeds"])
                 numbers |= {f"cost_{device}": cost for device, cost in one["cost_per_million"].items() if cost is not None}
                 run.metrics({f"{name}.{one['variant']}.{key}": value for key, value in numbers.items()})
-        if made:
+        if made and made.release.name != loaded.release.name:
             register(run, made, prepared, say)

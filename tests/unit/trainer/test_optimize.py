@@ -132,7 +132,8 @@ def test_what_a_million_clips_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     energy = 1e6 * 0.002 * PRICES.phone.times_as_long * PRICES.phone.watts / 3.6e6
     assert phone == pytest.approx(energy * PRICES.phone.per_kwh)
     assert costs(made_up(PYTORCH, 100.0, size=5_000_000), PRICES).phone is None, "no phone is asked to carry that"
-    assert costs(made_up(BY_NAME["onnx-cuda"], 100.0), PRICES) == (None, pytest.approx(1e6 / 100 / 3600 * PRICES.gpu.per_hour), None)
+    on_gpu = costs(made_up(BY_NAME["onnx-cuda"], 100.0), PRICES)
+    assert on_gpu.gpu == pytest.approx(1e6 / 100 / 3600 * PRICES.gpu.per_hour) and on_gpu.server_cpu is on_gpu.phone is None
 
 
 @pytest.mark.parametrize(
