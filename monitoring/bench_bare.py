@@ -32,7 +32,8 @@ PLAIN_BATCH = 12
 def bare(release: str | None, minutes: int, rounds: int, as_json: bool) -> None:
     """Windows a second without broker and server, beside the plain loop: librosa window by window, int8 EfficientNet-B0."""
     from monitoring.bare import Arrangement, arrangements, fastest
-    from monitoring.hearing import Way, by_librosa
+    from monitoring.hearing import Way
+    from monitoring.plain import by_librosa
     from monitoring.sound import forest
 
     settings = get_settings()

@@ -125,7 +125,7 @@ async def surely(pool: Runs, work: Callable[P, T], *args: P.args, **kwargs: P.kw
 
 
 async def _lent(pool: ProcessPool, work: Callable[[], T]) -> T:
-    """As `_result`; arrays come in memory that both see, a third of a pipe's cost. It has no name: nothing of it outlives its holders."""
+    """As `_result`; arrays come in memory that both see, half of a pipe's cost. It has no name: nothing of it outlives its holders."""
     memory = os.memfd_create("result")
     try:
         where = f"/proc/{os.getpid()}/fd/{memory}", os.fstat(memory).st_ino

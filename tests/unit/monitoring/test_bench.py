@@ -23,8 +23,9 @@ import monitoring.load
 import monitoring.sound
 from monitoring import bench, bench_bare, bench_minutes, bench_stream
 from monitoring.bare import Speed
-from monitoring.hearing import Way, by_librosa, for_birdnet
+from monitoring.hearing import Way, for_birdnet
 from monitoring.load import Sent
+from monitoring.plain import by_librosa
 from soundscape.errors import Invalid, Unavailable
 from soundscape.events import ClipAnalysed, Place, Stages, Window
 from soundscape.settings import get_settings

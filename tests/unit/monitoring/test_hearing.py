@@ -13,7 +13,8 @@ import pytest
 from monitoring.bare import Arrangement, bare_speed
 from monitoring.bench_bare import way_of
 from monitoring.cpu import cpu_seconds, cpu_shares
-from monitoring.hearing import Way, by_librosa, for_birdnet
+from monitoring.hearing import Way, for_birdnet
+from monitoring.plain import by_librosa
 from monitoring.sound import forest
 from soundscape.audio import decode
 from soundscape.errors import Invalid
