@@ -52,5 +52,5 @@ up: setup ## Start the stack
 down: ## Stop the stack; nothing is left running
 	@$(BIN)/soundscape down
 
-bench: setup ## Measure; BENCH="stream", "latency --users 8", "feedback", "change" or "shadow"
+bench: setup ## Measure; BENCH="stream", "bare", "latency --users 8", "feedback", "change" or "shadow"
 	@$(BIN)/soundscape bench $(BENCH)

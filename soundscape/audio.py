@@ -106,7 +106,7 @@ def read(body: bytes) -> tuple[Float32, int]:
                 _bound(file.frames * file.channels)
             blocks, total = [], 0
             while len(block := file.read(_BLOCK_S * rate, dtype="float32", always_2d=True)):
-                blocks.append(block.mean(axis=1, dtype=np.float32))
+                blocks.append(block[:, 0] if file.channels == 1 else block.mean(axis=1, dtype=np.float32))
                 total += len(block)
                 _bound(total * file.channels)
                 if total > limit:  # the header lied

@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         return self.root / "releases"
 
     @property
+    def birdnet(self) -> Path:
+        """Folder of BirdNET's files: the one named, or that which set-up fills."""
+        return self.birdnet_dir or Path(__file__).resolve().parents[1] / ".tools" / "birdnet"
+
+    @property
     def model_repository(self) -> Path:
         """Triton's repository, built from the releases by the deployer."""
         return self.root / "model_repository"

@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 def birdnet_folder() -> Path:
     """The folder of BirdNET's files. Raises Invalid (bad-request) with the cure if one is missing."""
-    folder = get_settings().birdnet_dir or Path(__file__).resolve().parents[1] / ".tools" / "birdnet"
+    folder = get_settings().birdnet
     if missing := [name for name in FILES if not (folder / name).is_file()]:
         raise Invalid(Reason.BAD_REQUEST, f"BirdNET is not here ({folder} lacks {', '.join(missing)}); run `make setup`.")
     return folder

@@ -31,14 +31,20 @@ def _names(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def test_one_module_computes_log_mels(trees: dict[Path, ast.Module]) -> None:
-    """No library's mel filters or mel spectrogram are used outside soundscape/features.py."""
+    """No library's mel filters or mel spectrogram are used outside soundscape/features.py, but for the benchmark's yardstick."""
     users = {
         path.as_posix()
         for path, tree in trees.items()
         for where, name in _names(tree)
         if name in MEL_CODE or (name == "mel" and where.endswith("filters"))
     }
-    assert users == {"soundscape/features.py"}
+    assert users == {"soundscape/features.py", "monitoring/plain.py"}
+
+
+def test_only_the_benchmark_uses_its_yardstick(trees: dict[Path, ast.Module]) -> None:
+    """The plain loop's log-mels are measured beside ours, and never answer a clip."""
+    users = {path.as_posix() for path, tree in trees.items() for where, _ in _names(tree) if where == "monitoring.plain"}
+    assert users == {"monitoring/bench_bare.py"}
 
 
 def _undocumented(tree: ast.Module, inherited: set[str]) -> Iterator[str]:

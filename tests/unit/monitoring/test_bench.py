@@ -18,11 +18,15 @@ from click.testing import CliRunner
 
 import monitoring.answers
 import monitoring.bare
+import monitoring.cpu
 import monitoring.load
 import monitoring.sound
-from monitoring import bench
+from monitoring import bench, bench_bare, bench_minutes, bench_stream
+from monitoring.bare import Speed
+from monitoring.hearing import Way, for_birdnet
 from monitoring.load import Sent
-from soundscape.errors import Unavailable
+from monitoring.plain import by_librosa
+from soundscape.errors import Invalid, Unavailable
 from soundscape.events import ClipAnalysed, Place, Stages, Window
 from soundscape.settings import get_settings
 from soundscape.wire import Message, encode
@@ -66,28 +70,28 @@ def test_answers_are_read_while_minutes_are_sent(monkeypatch: pytest.MonkeyPatch
         assert read.wait(30), "nothing was read meanwhile"
         return {CLIP}
 
-    monkeypatch.setattr(bench, "publish_minutes", publish)
-    assert bench.publish_and_read(get_settings(), 1, answers) == {CLIP}
+    monkeypatch.setattr(bench_minutes, "publish_minutes", publish)
+    assert bench_minutes.publish_and_read(get_settings(), "bench", 1, answers) == {CLIP}
 
 
 def test_what_stopped_the_sender_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def publish(*_: Any) -> set[str]:
         raise Unavailable("The broker did not answer.")
 
-    monkeypatch.setattr(bench, "publish_minutes", publish)
+    monkeypatch.setattr(bench_minutes, "publish_minutes", publish)
     with pytest.raises(Unavailable, match="The broker did not answer"):
-        bench.publish_and_read(get_settings(), 1, MagicMock())
+        bench_minutes.publish_and_read(get_settings(), "bench", 1, MagicMock())
 
 
 class Bare:
-    """The bare loop: 40 windows a second, 25 ms a clip."""
+    """The bare loop: 40 windows a second (the plain one 20, BirdNET 8), 25 ms a clip."""
 
-    def __init__(self, *_: object) -> None:
-        self.processes = 1
+    def __init__(self, way: Way, *_: object) -> None:
+        self._windows_per_s = 20.0 if way.features is by_librosa else 8.0 if way.features is for_birdnet else 40.0
 
-    def windows_per_s(self, minutes: list[bytes]) -> float:
+    def speed(self, minutes: list[bytes]) -> Speed:
         """Of so many minutes."""
-        return 40.0
+        return Speed(5.0 * self._windows_per_s, 3.0, 2.0, 1.0)
 
     def clip_ms(self, clips: list[bytes], rounds: int) -> float:
         """Of one clip."""
@@ -134,11 +138,16 @@ def world(monkeypatch: pytest.MonkeyPatch) -> None:
         yield "se_key"
 
     fakes: dict[str, Any] = {
-        "prepared": prepared, "bare_model": lambda *_: Path("model.onnx"), "publish_minutes": lambda *_: {"minute-1", "minute-2"},
+        "prepared": prepared, "site_way": lambda *_: Way(Path("model.onnx")), "publish_minutes": lambda *_: {"minute-1", "minute-2"},
         "time": SimpleNamespace(time=lambda: 100.0),
     }  # fmt: skip
     for name, fake in fakes.items():
         monkeypatch.setattr(bench, name, fake)
+        monkeypatch.setattr(bench_stream, name, fake)
+    monkeypatch.setattr(bench_minutes, "publish_minutes", fakes["publish_minutes"])
+    monkeypatch.setattr(monitoring.cpu, "stack_pids", lambda: {"triton": 1})
+    monkeypatch.setattr(monitoring.cpu, "cpu_seconds", lambda _: {"triton": 7.0})
+    monkeypatch.setattr(monitoring.cpu, "cpu_shares", lambda before, after, wall_s: {"triton": after["triton"] / 10})
     monkeypatch.setattr(monitoring.bare, "BareLoop", Bare)
     monkeypatch.setattr(monitoring.answers, "Answers", Answers)
     monkeypatch.setattr(monitoring.load, "Users", Users)
@@ -179,7 +188,7 @@ def test_without_an_answer_or_a_bare_loop_the_names_stay(monkeypatch: pytest.Mon
         return [Sent(None, 9.0, "503 backlog")]
 
     monkeypatch.setattr(Users, "run", run)
-    monkeypatch.setattr(bench, "bare_model", lambda *_: None)
+    monkeypatch.setattr(bench, "site_way", lambda *_: None)
     nothing: dict[str, Any] = {"clips": 1, "errors": 1, "median_ms": None, "p95_ms": None, "bare_ms": None, "stages": {}}
     assert said("latency", "--users", "8", "--rate", "1") == LATENCY | nothing
 
@@ -187,6 +196,44 @@ def test_without_an_answer_or_a_bare_loop_the_names_stay(monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("world")
 def test_the_stream_ends_with_these_names_and_no_others() -> None:
     """Two minutes of two windows each, done in 2 s, beside 40 a second."""
-    assert said("stream", "--minutes", "8") == {
-        "windows": 4, "windows_per_s": 2.0, "bare_windows_per_s": 40.0, "ratio": 0.05, "stages": STAGES,
+    assert said("stream", "--minutes", "8") == STREAM
+
+
+STREAM = {
+    "windows": 4, "windows_per_s": 2.0, "bare_windows_per_s": 40.0, "ratio": 0.05, "stages": STAGES,
+    "bare_cpu_ms": {"decode": 3.0, "features": 2.0, "inference": 1.0}, "cpu": {"triton": 0.7},
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("world")
+def test_a_peer_is_told_in_seconds_of_sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its windows are not ours; BirdNET alone hears 40 s of sound in a second here, the stream 10."""
+    monkeypatch.setenv("SOUNDSCAPE_BIRDNET_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    (tmp_path / "model.tflite").touch()
+    assert said("stream", "--minutes", "8", "--peer", "birdnet") == STREAM | {
+        "sound_per_s": 10.0, "birdnet_sound_per_s": 40.0, "times_birdnet": 0.25,
     }  # fmt: skip
+
+
+@pytest.mark.usefixtures("world")
+def test_a_peer_that_is_not_there_is_said_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOUNDSCAPE_BIRDNET_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    monkeypatch.setattr(bench_stream, "prepared", MagicMock(side_effect=AssertionError("began")))
+    with pytest.raises(Invalid, match=r"BirdNET is not here .* run `make setup`"):
+        CliRunner().invoke(bench.bench, ["stream", "--peer", "birdnet"], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("world")
+def test_the_bare_loop_ends_with_these_names_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours at 40 windows a second is twice the plain one at 20, in every round."""
+    monkeypatch.setattr(bench_bare, "way_of", lambda *_: Way(Path("model.onnx")))
+    monkeypatch.setattr(bench_bare, "soundscape", lambda *_: "")
+    found = said("bare", "--release", "mine", "--minutes", "8", "--rounds", "3")
+    for name in ("plain", "same_network", "release"):
+        assert "processes of" in found[name].pop("arrangement")
+    spent = {"decode_ms": 3.0, "features_ms": 2.0, "inference_ms": 1.0}
+    ours = {"windows_per_s": 40.0, "ratio": 2.0, "ratio_from": 2.0, "ratio_to": 2.0, **spent}
+    plain = {"windows_per_s": 20.0, "ratio": 1.0, "ratio_from": 1.0, "ratio_to": 1.0, **spent}
+    assert found == {"minutes": 8, "rounds": 3, "release_name": "mine", "plain": plain, "same_network": ours, "release": ours}

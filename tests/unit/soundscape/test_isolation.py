@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -40,6 +42,37 @@ async def test_a_child_that_dies_fails_its_own_task_only(children: ChildPool, wo
         await children.run(work, argument)
     assert refused.value.reason is Reason.DECODER_DIED
     assert await children.run(math.sqrt, 9.0) == 3.0
+
+
+async def test_arrays_come_back_as_they_were(children: ChildPool) -> None:
+    """In memory that both see: several in one result, an empty one, one that is not contiguous; and each can be written to."""
+    grid = np.arange(12, dtype=np.float32).reshape(3, 4)
+    found = await children.run(_all, grid, np.zeros(0, np.float32), grid.T[::2], "a word")
+    assert found[3] == "a word"
+    for one, wanted in zip(found, (grid, np.zeros(0, np.float32), grid.T[::2]), strict=False):
+        np.testing.assert_array_equal(one, wanted, strict=True)
+    found[0][0, 0] = 5.0
+    other = await children.run(_all, grid)
+    assert (found[0][0, 0], other[0][0, 0]) == (5.0, 0.0), "each result has memory of its own"
+    assert not (await children.run(_all, np.zeros(0)))[0].size
+
+
+async def test_no_memory_of_a_result_is_left_open(children: ChildPool) -> None:
+    """Neither of one that was handed over nor of one that failed."""
+    before = psutil.Process().num_fds()
+    for _ in range(5):
+        await children.run(_all, np.ones(9))
+        with pytest.raises(ValueError, match="math domain"):
+            await children.run(math.sqrt, -1.0)
+    assert psutil.Process().num_fds() == before
+
+
+def test_what_nobody_waits_for_is_written_nowhere(tmp_path: Path) -> None:
+    """The descriptor's number may be another file's by the time a child is done."""
+    (tmp_path / "other").write_bytes(b"its own")
+    with pytest.raises(BrokenPipeError):
+        isolation._lend(str(tmp_path / "other"), 1, lambda: np.ones(3))
+    assert (tmp_path / "other").read_bytes() == b"its own"
 
 
 async def test_a_child_that_is_killed_while_idle_is_replaced(children: ChildPool) -> None:
@@ -87,6 +120,10 @@ async def test_children_that_are_killed_as_they_come() -> None:
     finally:
         stop.set()
         pool.close()
+
+
+def _all(*things: Any) -> tuple[Any, ...]:
+    return things
 
 
 def _pid_after_a_while() -> int:
