@@ -49,8 +49,8 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, again
     """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
     from trainer.body import require
     from trainer.evaluation.command import progress_on
-    from trainer.learn import Plan
     from trainer.models import HEADS, build
+    from trainer.plan import Plan
     from trainer.recommended import recommend
     from trainer.train import train as run
 

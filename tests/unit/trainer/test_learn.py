@@ -11,7 +11,8 @@ import torch
 
 from soundscape.errors import Invalid
 from trainer import store
-from trainer.learn import Learner, Plan, save_weights
+from trainer.learn import Learner, save_weights
+from trainer.plan import Plan
 from trainer.prepare import prepare
 from trainer.testing import write_folder
 
