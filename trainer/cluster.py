@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +61,7 @@ def cluster(address: str | None, dashboard: int | None = None, cores: int | None
     _start(ray, address, dashboard, cores or len(os.sched_getaffinity(0)))
     if in_main:  # Ray prints a stack at SIGTERM, and leaves its own handler of Ctrl-C behind, which asks a cluster that is gone
         signal.signal(signal.SIGINT, before[signal.SIGINT])
-        signal.signal(signal.SIGTERM, _terminated)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield ray
     finally:
@@ -78,7 +77,8 @@ def environment() -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves on a machine that does anything else
     # else a worker's children are killed with it, also the one that would remove their semaphores; torch's end by themselves
-    os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
+    os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "false")
+    os.environ.setdefault("RAY_process_group_cleanup_enabled", "false")
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # explicit: Ray changes its mind when it finds a token file
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
@@ -124,10 +124,6 @@ def no_gpu(where: str) -> Invalid:
 def named(address: str | None) -> str:
     """How a cluster is called in a sentence."""
     return f"the cluster at {address}" if address else "this machine"
-
-
-def _terminated(number: int, _: Any) -> None:
-    sys.exit(128 + number)
 
 
 def _start(ray: Any, address: str | None, dashboard: int | None, cores: int) -> None:

@@ -43,11 +43,15 @@ def fit(
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        class Trainer(TorchTrainer):
+            def _register_sigint_handler(self, controller: Any) -> None:
+                """Ctrl-C stays ours: by Ray's handler the command would end with 1 and no word."""
+
         require(ray, request, named(address))
         follower = _Follower(progress, on_epoch, say)
         follower.start()
         try:
-            result = TorchTrainer(
+            result = Trainer(
                 _work,
                 train_loop_config={
                     "folder": str(folder),

@@ -77,17 +77,25 @@ def test_a_worker_that_is_killed_costs_at_most_its_epoch_and_the_run_says_so(tmp
     assert _epochs(tmp_path)[-1] == EPOCHS
 
 
+def _semaphores(processes: list[psutil.Process]) -> set[Path]:
+    """Those that the processes have open in /dev/shm."""
+    return {Path(one.path) for process in processes for one in process.memory_maps() if one.path.startswith("/dev/shm/sem.")}
+
+
 @pytest.mark.slow
-def test_a_training_that_is_terminated_prints_no_stack_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_stopped_says_how_to_go_on_and_leaves_nothing(tmp_path: Path, sent: signal.Signals) -> None:
     command, environment = _training(tmp_path)
-    semaphores = set(Path("/dev/shm").glob("sem.mp-*"))
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         _wait(lambda: len(_epochs(tmp_path)) >= 3 or run.poll() is not None, "no two epochs")
         family = psutil.Process(run.pid).children(recursive=True)
-        run.send_signal(signal.SIGTERM)
+        semaphores = _semaphores(family)
+        assert semaphores, "the processes that compose have some"
+        run.send_signal(sent)
         said, _ = run.communicate(timeout=DEADLINE_S)
-    assert run.returncode == 128 + signal.SIGTERM
+    assert run.returncode == 130, said
+    assert said.splitlines()[-1].endswith("run the same command again to go on.")
     assert "Stack trace" not in said and "***" not in said and "Traceback" not in said, said
     _, alive = psutil.wait_procs(family, timeout=DEADLINE_S)
-    assert not alive, "the terminated run left processes behind"
-    _wait(lambda: not set(Path("/dev/shm").glob("sem.mp-*")) - semaphores, "semaphores were left in /dev/shm")
+    assert not alive, "the stopped run left processes behind"
+    _wait(lambda: not any(one.exists() for one in semaphores), "semaphores were left in /dev/shm")
