@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -56,19 +56,36 @@ def cluster(address: str | None, dashboard: int | None = None, cores: int | None
         require_free(dashboard)
     import ray
 
+    with stoppable() as again:
+        _start(ray, address, dashboard, cores or len(os.sched_getaffinity(0)))
+        again()  # Ray prints a stack at SIGTERM
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], None]]:
+    """SIGTERM raises KeyboardInterrupt as Ctrl-C does, so that what was started is ended; call what it gives after others set theirs.
+
+    Afterwards both are as before: Ray leaves a handler of Ctrl-C behind that asks a cluster that is gone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    in_main = threading.current_thread() is threading.main_thread()
-    _start(ray, address, dashboard, cores or len(os.sched_getaffinity(0)))
-    if in_main:  # Ray prints a stack at SIGTERM, and leaves its own handler of Ctrl-C behind, which asks a cluster that is gone
+
+    def ours() -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    ours()
     try:
-        yield ray
+        yield ours
     finally:
-        ray.shutdown()
-        if in_main:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def environment() -> None:

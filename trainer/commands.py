@@ -27,7 +27,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
 def prepare(data: Path) -> None:
     """Check every file, split by recording, and store what a model sees; goes on where an earlier run stopped."""
-    prepared, report = _prepare(data)
+    prepared, report = prepare_data(data)
     _show(report)
     from trainer.tracking import tracked
 
@@ -41,23 +41,37 @@ def prepare(data: Path) -> None:
 
 @click.command()
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
-@click.option("--model", default=None, help="small, efficientnet_b0, birdnet_head, tagger_head; the recommended ensemble unless given.")
+@click.option("--model", help="small, efficientnet_b0, resnet50, birdnet_head, tagger_head; the recommended ensemble unless given.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
-def train(data: Path, model: str | None, minutes: float, name: str | None, again: bool) -> None:
+@click.option("--gpu", is_flag=True, help="Train a network on a GPU.")
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), help="adamw unless given.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="The highest; 0.002 for adamw, 0.05 for sgd unless given.")
+@click.option("--smoothing", type=click.FloatRange(0, 0.4), help="Of the labels; 0.01 unless given.")
+@click.option("--recipe", type=click.Choice(["composed", "clean", "crowded", "unmasked"]), help="How windows are composed.")
+@click.option("--batch", type=click.IntRange(min=2), help="Windows a step; 16 unless given.")
+@click.option("--accumulate", type=click.IntRange(min=1), help="Parts that a batch is worked off in: less memory.")
+@click.option("--checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory, more time.")
+@click.option("--half", type=click.Choice(["auto", "on", "off"]), help="bfloat16; where it is measured to be faster unless given.")
+def train(data: Path, model: str | None, minutes: float, name: str | None, again: bool, gpu: bool, **choices: Any) -> None:
     """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
     from trainer.body import require
+    from trainer.cluster import require_gpu
     from trainer.evaluation.command import progress_on
     from trainer.models import HEADS, build
-    from trainer.plan import Plan
+    from trainer.plan import chosen_plan
     from trainer.recommended import recommend
     from trainer.train import train as run
 
+    chosen = {name: value for name, value in choices.items() if value not in (None, False)}
+    if (chosen or gpu) and (model is None or model in HEADS):
+        said = ", ".join(f"--{name}" for name in (*chosen, *(["gpu"] if gpu else [])))
+        raise click.UsageError(f"{said}: only for a network that is trained from scratch; name it by --model.")
     if model is None:
         from rich.console import Console
 
-        prepared, report = _prepare(data)
+        prepared, report = prepare_data(data)
         with progress_on(Console(stderr=True)) as told:
             release = recommend(get_settings(), prepared, report, minutes, name, again, click.echo, told)
         _show_metrics(release.release.metrics)
@@ -67,8 +81,13 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, again
         require(model)
     else:
         build(model, 2)
-    prepared, report = _prepare(data)
-    release = run(get_settings(), prepared, report, Plan(model=model, minutes=minutes), name, again, click.echo)
+    settings = get_settings()
+    if gpu:
+        settings = settings.model_copy(update={"ray_gpus": 1})
+    require_gpu(settings)
+    plan = chosen_plan(model, minutes, **chosen)
+    prepared, report = prepare_data(data)
+    release = run(settings, prepared, report, plan, name, again, click.echo)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 
@@ -86,7 +105,7 @@ def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
     from trainer.recommended import fuse_named
 
     parts = [named_release(get_settings().releases, one) for one in releases]
-    prepared, _ = _prepare(data)
+    prepared, _ = prepare_data(data)
     with progress_on(Console(stderr=True)) as told:
         release = fuse_named(get_settings(), prepared, parts, name, click.echo, told)
     _show_metrics(release.release.metrics)
@@ -117,7 +136,8 @@ def score(data: Path, answers: Path, learnt_from: Path | None, release: str | No
         Told(found).show()
 
 
-def _prepare(data: Path) -> tuple[store.Prepared, Report]:
+def prepare_data(data: Path) -> tuple[store.Prepared, Report]:
+    """A data folder prepared, with a bar for the files."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

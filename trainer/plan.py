@@ -12,6 +12,13 @@ from trainer.mixing import Recipe
 
 RATES = {"adamw": 2e-3, "sgd": 0.05}
 """The highest learning rate of each optimizer unless another is given."""
+RECIPES = {
+    "composed": Recipe(),
+    "clean": Recipe(clean=1.0),
+    "crowded": Recipe(calls=(0.05, 0.25, 0.3, 0.25, 0.15)),
+    "unmasked": Recipe(masks=0),
+}
+"""Ways to compose windows, by name: as usual, clips as they were recorded, more calls at once, without SpecAugment."""
 HALVES = ("auto", "on", "off")
 """When to train in bfloat16; `auto` is where that is measured to be faster."""
 ADDED = ("optimizer", "accumulate", "checkpointing", "half")
@@ -63,3 +70,17 @@ class Plan:
         """The plan again."""
         recipe: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in plain["recipe"].items()}
         return cls(**{**plain, "recipe": Recipe(**recipe)})
+
+
+def chosen_plan(model: str, minutes: float, *, recipe: str = "composed", **chosen: Any) -> Plan:
+    """A plan with what was chosen; of RECIPES by name, and with its optimizer's own rate unless that is chosen too.
+
+    Raises Invalid for a batch that does not part, or a network that has no blocks to checkpoint.
+    """
+    from trainer.models import build, is_block
+
+    rate = RATES[chosen.get("optimizer", "adamw")]
+    plan = Plan(model, minutes, recipe=RECIPES[recipe], **{"rate": rate, **chosen})
+    if plan.checkpointing and not any(is_block(module) for module in build(model, 2).modules()):
+        raise Invalid(Reason.BAD_REQUEST, f"{model} has no blocks whose activations could be computed again; leave --checkpointing out.")
+    return plan

@@ -43,7 +43,7 @@ def fit(
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        class Trainer(TorchTrainer):
+        class Trainer(TorchTrainer):  # type: ignore[misc]
             def _register_sigint_handler(self, controller: Any) -> None:
                 """Ctrl-C stays ours: by Ray's handler the command would end with 1 and no word."""
 

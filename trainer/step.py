@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from soundscape.errors import Invalid, Reason
 from trainer.models import is_block
 from trainer.plan import Plan
 
@@ -23,7 +22,6 @@ class Step:
     """A network under training, with the running average of its weights."""
 
     def __init__(self, net: nn.Module, plan: Plan, device: str = "cpu") -> None:
-        """Raises Invalid if activations are to be computed again and the network has no blocks."""
         self.plan, self.device = plan, torch.device(device)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.net, multi_avg_fn=_Ramped(plan.average), use_buffers=True)
@@ -68,14 +66,8 @@ def optimizer_of(parameters: Iterable[nn.Parameter], plan: Plan) -> torch.optim.
 
 
 def checkpointed(net: nn.Module) -> None:
-    """Let each block of a network keep its input alone and compute the rest again on the way back; names of weights stay.
-
-    Raises Invalid for a network without blocks.
-    """
+    """Let each block of a network keep its input alone and compute the rest again on the way back; names of weights stay."""
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing, checkpoint_wrapper
-
-    if not any(is_block(module) for module in net.modules()):
-        raise Invalid(Reason.BAD_REQUEST, "This model has no blocks whose activations could be computed again; leave --checkpointing out.")
 
     def wrapped(block: nn.Module) -> nn.Module:
         return checkpoint_wrapper(block, context_fn=lambda: (contextlib.nullcontext(), _uncounted(block)))
