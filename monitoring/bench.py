@@ -7,6 +7,7 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure the running stack; ratios are taken side by side in one run."""
+    """Measure the running stack, or training; ratios are taken side by side in one run."""
 
 
-for _one in (feedback, change, shadow):
+for _one in (feedback, change, shadow, *(entry.load() for entry in entry_points(group="soundscape.bench"))):
     bench.add_command(_one)
 
 

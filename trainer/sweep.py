@@ -66,7 +66,7 @@ def sweep(data: Path, model: str, minutes: float, trials: int, to_the_end: bool)
 def run(
     settings: Settings, prepared: Prepared, model: str, minutes: float, trials: int, to_the_end: bool, say: Callable[[str], None]
 ) -> list[Trial]:
-    """Every plan that was tried, the best first; those that got further stand before those that were given up.
+    """Every plan that was tried, the best first; those that were given up stand behind those that were not.
 
     Each is a run under the sweep's in MLflow. Raises Invalid without validation clips, Broken if no plan could be trained, else as `fit`.
     """
@@ -92,11 +92,9 @@ def _tuned(
     settings: Settings, folder: Path, model: str, minutes: float, trials: int, to_the_end: bool, say: Callable[[str], None]
 ) -> list[Trial]:
     from trainer.cluster import Request, address_of, cluster, named, require
-    from trainer.learn import EPOCHS
-
     address, request = address_of(settings), Request.of(settings)
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C stays ours
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_AIR_NEW_OUTPUT="0")  # what there is to say, we say
     with cluster(address) as ray:
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
@@ -108,10 +106,10 @@ def _tuned(
             def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
                 """One line."""
                 last, chosen = trial.last_result, {name: trial.config[name] for name in SPACE}
-                say(f"{chosen}: epoch {last.get('epoch')} of {EPOCHS}, {JUDGED_BY} {last.get(JUDGED_BY, 0.0):.3f}")
+                say(f"{chosen}: {last.get('elapsed_s', 0):.0f} of {minutes * 60:.0f} s, {JUDGED_BY} {last.get(JUDGED_BY, 0.0):.3f}")
 
         require(ray, request, named(address))
-        scheduler = ASHAScheduler(time_attr="epoch", max_t=EPOCHS, grace_period=EPOCHS // 4, reduction_factor=2)
+        scheduler = ASHAScheduler(time_attr="elapsed_s", max_t=minutes * 60, grace_period=minutes * 15, reduction_factor=2)
         results = tune.Tuner(
             tune.with_resources(_trial, request.resources()),
             param_space={
@@ -130,11 +128,11 @@ def _tuned(
         raise Broken(f"No plan could be trained: {str(failed[0]).strip().splitlines()[-1] if failed else 'none was tried'}.")
     if failed:
         say(f"{len(failed)} plans failed and are left out: {str(failed[0]).strip().splitlines()[-1]}")
-    names = ("epoch", "loss", JUDGED_BY, "validation_auc", "rate", "windows_per_s")
+    names = ("epoch", "elapsed_s", "loss", JUDGED_BY, "validation_auc", "rate", "windows_per_s")
     tried = [
         Trial({name: one.config[name] for name in SPACE}, one.metrics_dataframe[list(names)].to_dict("records")) for one in whole
     ]
-    return sorted(tried, key=lambda one: (one.last["epoch"], one.last[JUDGED_BY]), reverse=True)
+    return sorted(tried, key=lambda one: (one.last["elapsed_s"] >= minutes * 60, one.last[JUDGED_BY]), reverse=True)
 
 
 def _trial(config: dict[str, Any]) -> None:
