@@ -94,7 +94,7 @@ def _tuned(
     from trainer.cluster import Request, address_of, cluster, named, require
     address, request = address_of(settings), Request.of(settings)
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C stays ours
-    os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_AIR_NEW_OUTPUT="0")  # what there is to say, we say
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # what there is to say, we say
     with cluster(address) as ray:
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
