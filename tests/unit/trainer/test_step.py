@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,11 +61,12 @@ def test_an_optimizer_keeps_so_many_numbers_a_weight(optimizer: str, numbers: in
     assert sum(sizes) == numbers * sum(parameter.numel() for parameter in net.parameters())
 
 
-def test_a_shared_norm_of_one_worker_is_a_batch_norm() -> None:
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+def test_a_shared_norm_of_one_worker_is_a_batch_norm(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'met'}", rank=0, world_size=1)
     try:
-        plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
-        nn.init.uniform_(plain[1].weight)
+        norm = nn.BatchNorm2d(4)
+        nn.init.uniform_(norm.weight)
+        plain = nn.Sequential(nn.Conv2d(1, 4, 3), norm)
         x = torch.rand(3, 1, 9, 7)
         wanted = plain(x)
         found = shared(plain)(x)
