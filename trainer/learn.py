@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -169,12 +170,18 @@ def save_weights(net: nn.Module, labels: Sequence[str], path: Path) -> None:
 
 def begin_with(net: nn.Module, path: Path, labels: Sequence[str]) -> None:
     """Load kept weights; of the last layer the rows of the labels that both know. Raises Invalid if they belong to another network."""
-    kept = torch.load(path, weights_only=True)
+    other = Invalid(Reason.BAD_REQUEST, f"{path} holds the weights of another network; train with the model that they were made by.")
+    try:
+        kept = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise Invalid(Reason.BAD_REQUEST, f"{path} is no file of weights, or is cut off; put the right one there.") from error
+    if not isinstance(kept, dict) or kept.keys() != {"net", "labels"}:
+        raise other
     wanted, rows = net.state_dict(), [(n, kept["labels"].index(label)) for n, label in enumerate(labels) if label in kept["labels"]]
     last = list(wanted)[-2:]  # every network here ends in a linear layer, weight and bias, with a row a label
     fits = wanted.keys() == kept["net"].keys() and all(kept["net"][name].shape[1:] == wanted[name].shape[1:] for name in wanted)
     if not fits or any(kept["net"][name].shape != wanted[name].shape for name in list(wanted)[:-2]):
-        raise Invalid(Reason.BAD_REQUEST, f"{path} holds the weights of another network; train with the model that they were made by.")
+        raise other
     for name, value in kept["net"].items():
         if name in last:
             for mine, theirs in rows:

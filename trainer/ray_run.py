@@ -69,7 +69,7 @@ def fit(
                 ),
             ).fit()
         except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
-            raise Broken(f"The training run {run} failed: {error}") from error
+            raise Broken(f"The training run {run} failed: {str(error).strip().splitlines()[-1]}") from error
         finally:
             follower.stop()
     if result.error or result.checkpoint is None:

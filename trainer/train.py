@@ -14,8 +14,8 @@ from soundscape.errors import Broken, Invalid
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
-from trainer.learn import EPOCHS
-from trainer.models import HEADS
+from trainer.learn import EPOCHS, begin_with
+from trainer.models import HEADS, build
 from trainer.plan import Plan
 from trainer.prepare import Report
 
@@ -105,6 +105,8 @@ def _network(
     clips = len(prepared.of(store.TRAIN))
     say(f"Training {plan.model} for {plan.minutes:g} min on {clips} clips of {len(prepared.labels)} species ...")
     weights = champion.folder / WEIGHTS if champion else None
+    if weights:
+        begin_with(build(plan.model, len(prepared.labels)), weights, prepared.labels)  # what does not fit is said here, not by a worker
     checkpoint = fit(prepared.folder, run_name(prepared, plan), plan, settings, say, on_epoch, weights)
     net, training = _trained(checkpoint / STATE, prepared, plan)
     licence = LICENCE.format(source=prepared.source.name)
