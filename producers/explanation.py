@@ -53,6 +53,7 @@ def explanation(found: Evidence) -> dict[str, Any]:
         "features": list(answer.feature_fingerprints),
         "release": _release(answer),
         "members": _members(answer, found.release),
+        "fusion": answer.fusion.model_dump(mode="json") if answer.fusion else None,
         "windows": [_window(answer, window, shown) for window in answer.windows],
         "prior": _prior(answer, shown),
         "thresholds": _thresholds(answer, found.release, shown),

@@ -35,6 +35,8 @@ def show(said: dict[str, Any], console: Console | None = None) -> None:
         weight = [f"weight {member['weight']:g}"] if member["weight"] is not None else []
         left = [f"left out: {member['left_out']}"] if member["left_out"] else []
         _line(out, f"  Member {member['name']}", *weight, *left)
+    if said["fusion"]:
+        _line(out, _fusion(said["fusion"]))
     out.print(_scores(said))
     out.print(_stages(said["stages"]))
     for one in said["feedback"]:
@@ -49,6 +51,17 @@ def show(said: dict[str, Any], console: Console | None = None) -> None:
 
 def _line(out: Console, *parts: str) -> None:
     out.print(escape("; ".join(part for part in parts if part)), highlight=False, soft_wrap=True)
+
+
+def _fusion(said: dict[str, Any]) -> str:
+    """How the members became one answer."""
+    groups = {"": said["weights"], **said["weights_by_taxon"]}
+    shares = [
+        f"{taxon + ': ' if taxon else ''}{', '.join(f'{name} {share:.2f}' for name, share in weights.items())}"
+        for taxon, weights in groups.items()
+    ]
+    context = f"; {said['context']:.0%} of each score from the windows beside it" if said["context"] else ""
+    return f"Fused by the mean of their {said['mean_of'].replace('_', ' ')}: {'; '.join(shares)}{context}"
 
 
 def _scores(said: dict[str, Any]) -> Table:

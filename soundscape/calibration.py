@@ -12,7 +12,13 @@ Float32 = npt.NDArray[np.float32]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 EDGE = 1e-4
-"""Scores are moved so far from 0 and 1 before their logit is taken."""
+"""Scores are moved so far from 0 and 1 before their log-odds are taken."""
+
+
+def log_odds(scores: Float32) -> Float32:
+    """log(p / (1 - p)) of probabilities, float32 of the same shape."""
+    inside = scores.clip(EDGE, 1 - EDGE)
+    return np.asarray(np.log(inside / (1 - inside)), np.float32)
 
 
 class Calibration(BaseModel):
@@ -31,8 +37,7 @@ class Calibration(BaseModel):
 
     def apply(self, scores: Float32, labels: tuple[str, ...]) -> Float32:
         """Confidences float32 (windows, labels) of fused scores float32 (windows, labels); 0 stays 0."""
-        logits = np.log(scores.clip(EDGE, 1 - EDGE) / (1 - scores.clip(EDGE, 1 - EDGE)))
-        out = 1.0 / (1.0 + np.exp(-(self.slope * logits + self.intercept)))
+        out = 1.0 / (1.0 + np.exp(-(self.slope * log_odds(scores) + self.intercept)))
         for column, label in enumerate(labels):
             if label in self.curves:
                 at, worth = zip(*self.curves[label], strict=True)

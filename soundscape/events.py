@@ -11,6 +11,12 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from soundscape.answer_parts import Detection as Detection
+from soundscape.answer_parts import Fusion as Fusion
+from soundscape.answer_parts import LeftOut as LeftOut
+from soundscape.answer_parts import MeanOf as MeanOf
+from soundscape.answer_parts import Stages as Stages
+from soundscape.answer_parts import Window as Window
 from soundscape.event import NAMESPACE as NAMESPACE
 from soundscape.event import Event as Event
 from soundscape.event import Latitude as Latitude
@@ -83,53 +89,6 @@ class MinuteRecorded(ClipRecorded):
         return str(self.clip_id)
 
 
-class Detection(Part):
-    """One species heard in consecutive windows above its threshold."""
-
-    label: str
-    names: Names
-    taxon: str
-    confidence: Probability
-    """The highest fused score of its windows."""
-    unweighted: Probability
-    """The same before place and week lowered it."""
-    threshold: Probability
-    start_s: float = Field(ge=0, allow_inf_nan=False)
-    end_s: float = Field(gt=0, allow_inf_nan=False)
-
-
-class Window(Part):
-    """Five seconds of the clip. `scores` stand in the order of the prediction's `labels`."""
-
-    start_s: float = Field(ge=0, allow_inf_nan=False)
-    end_s: float = Field(gt=0, allow_inf_nan=False)
-    scores: tuple[Probability, ...]
-    members: dict[str, dict[str, Probability]] = Field(default_factory=dict)
-    """Each member's own five highest scores, before fusion and prior."""
-    events: dict[str, Probability] = Field(default_factory=dict)
-    """Sound-event scores (animal, speech, …) where a member tells them."""
-    silent: bool = False
-
-
-class LeftOut(Part):
-    """A member that did not take part, and why."""
-
-    member: str
-    why: str
-
-
-class Stages(Part):
-    """When each stage of the clip's way ended."""
-
-    recorded: Moment | None = None
-    published: Moment
-    received: Moment
-    decoded: Moment
-    features: Moment
-    inferred: Moment
-    predicted: Moment
-
-
 class ClipAnalysed(Event):
     """A release answered a clip. The latest of a clip on `predictions` is its effective answer."""
 
@@ -164,6 +123,8 @@ class ClipAnalysed(Event):
     left_out: tuple[LeftOut, ...] = ()
     calibrated: bool = True
     """Whether the thresholds were chosen for just the members that answered."""
+    fusion: Fusion | None = None
+    """Absent where one member answers alone."""
     stages: Stages
     run_id: str | None = None
     """The replay that asked, on `shadow-predictions`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from soundscape.audio import WINDOW_S
-from soundscape.events import Detection, Names, Window
+from soundscape.calibration import log_odds
+from soundscape.events import Detection, Fusion, Names, Window
 from soundscape.release import LoadedRelease, week_of
 
 Float32 = npt.NDArray[np.float32]
@@ -38,26 +40,71 @@ class Fused(NamedTuple):
 
 
 def fuse(loaded: LoadedRelease, members: dict[str, Float32], silent: list[bool], recorded_at: datetime | None) -> Fused:
-    """Average the members' probabilities, label by label over the members that know it, calibrate, and lower them by place and week.
+    """Average what the members say of a clip, label by label over the members that know it, calibrate, hear each window beside its
+    neighbours, and lower the scores by place and week.
 
     `members`: float32 (windows, outputs) of each member that answered. A silent window scores 0 throughout. A label that no
     present member knows scores 0.
     """
-    windows = len(silent)
+    unweighted = _average(loaded, members, len(silent))
+    if loaded.release.calibration is not None:
+        unweighted = loaded.release.calibration.apply(unweighted, loaded.label_names)
+    unweighted[np.array(silent)] = 0.0
+    unweighted = in_context(unweighted, loaded.release.context)
+    unweighted[np.array(silent)] = 0.0
+    weights = prior_weights(loaded, recorded_at)
+    scores: Float32 = unweighted if weights is None else (unweighted * weights).astype(np.float32, copy=False)
+    return Fused(unweighted, scores, weights, *loaded.thresholds_of(members.keys()))
+
+
+def _average(loaded: LoadedRelease, members: dict[str, Float32], windows: int) -> Float32:
+    """The members' weighted mean, of probabilities or of log-odds: float32 (windows, labels)."""
+    by_odds = loaded.release.fusion == "log_odds"
     total = np.zeros((windows, len(loaded.label_names)), np.float32)
     weight = np.zeros(len(loaded.label_names), np.float32)
     for member in loaded.release.members:
         if member.name in members:
             columns, own = loaded.columns[member.name], loaded.weights[member.name]
-            total[:, columns] += own * members[member.name][:, : len(columns)]
+            said = members[member.name][:, : len(columns)]
+            total[:, columns] += own * (log_odds(said) if by_odds else said)
             weight[columns] += own
-    unweighted: Float32 = np.clip(total / np.maximum(weight, np.float32(1e-9)), 0.0, 1.0).astype(np.float32, copy=False)
-    if loaded.release.calibration is not None:
-        unweighted = loaded.release.calibration.apply(unweighted, loaded.label_names)
-    unweighted[np.array(silent)] = 0.0
-    weights = prior_weights(loaded, recorded_at)
-    scores: Float32 = unweighted if weights is None else (unweighted * weights).astype(np.float32, copy=False)
-    return Fused(unweighted, scores, weights, *loaded.thresholds_of(members.keys()))
+    mean = total / np.maximum(weight, np.float32(1e-9))
+    if by_odds:
+        mean = np.where(weight > 0, 1.0 / (1.0 + np.exp(-mean)), 0.0)
+    averaged: Float32 = np.clip(mean, 0.0, 1.0).astype(np.float32, copy=False)
+    return averaged
+
+
+def fusion_of(loaded: LoadedRelease, answered: Collection[str]) -> Fusion | None:
+    """How the members that answered were fused, as a prediction tells it; None where the release has but one."""
+    release = loaded.release
+    present = [member for member in release.members if member.name in answered]
+    if len(release.members) < 2:
+        return None
+
+    def shares(taxon: str) -> dict[str, float]:
+        own = {member.name: member.weight_by_taxon.get(taxon, member.weight) for member in present}
+        whole = sum(own.values()) or 1.0
+        return {name: round(weight / whole, DIGITS) for name, weight in own.items()}
+
+    taxa = sorted({taxon for member in present for taxon in member.weight_by_taxon})
+    return Fusion(
+        mean_of=release.fusion,
+        weights=shares(""),
+        weights_by_taxon={taxon: shares(taxon) for taxon in taxa},
+        context=release.context,
+    )
+
+
+def in_context(scores: Float32, share: float) -> Float32:
+    """Each window's scores, float32 (windows, labels), with this share of them from the mean of the windows before and after.
+
+    The first and the last window stand in for the neighbour that they lack; so a clip of one window keeps its scores.
+    """
+    if not share or len(scores) < 2:
+        return scores
+    padded = np.pad(scores, ((1, 1), (0, 0)), mode="edge")
+    return np.asarray((1 - share) * scores + share * (padded[:-2] + padded[2:]) / 2, np.float32)
 
 
 def prior_weights(loaded: LoadedRelease, recorded_at: datetime | None) -> Float32 | None:

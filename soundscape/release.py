@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soundscape.calibration import Calibration, Thresholds
 from soundscape.errors import Invalid, Reason
-from soundscape.events import Name, Probability
+from soundscape.events import MeanOf, Name, Probability
 from soundscape.features import FeatureSpec
 from soundscape.taxonomy import Species
 
@@ -76,8 +76,11 @@ class Release(BaseModel):
     threshold: Probability = 0.5
     thresholds_without: dict[str, Thresholds] = Field(default_factory=dict)
     """By member, those that hold where it alone did not answer; where others did not, nothing was calibrated."""
+    fusion: MeanOf = "probability"
     calibration: Calibration | None = None
     """What fused scores are worth; None leaves them as they are."""
+    context: float = Field(0.0, ge=0, le=0.5)
+    """Share of a window's confidence that the mean of its two neighbours in the same clip has: who calls, often goes on."""
     sound_events: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By sound event (`speech`, …), the labels that tell it, beside the events of the members."""
     prior_file: FileName | None = None

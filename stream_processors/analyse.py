@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
 from soundscape.events import clip_id as identity
-from soundscape.fuse import detect, fuse, listing
+from soundscape.fuse import detect, fuse, fusion_of, listing
 from soundscape.isolation import ChildPool, surely
 from soundscape.metrics import DETECTIONS, MEMBERS_LEFT_OUT, STAGE_SECONDS, WINDOWS
 from soundscape.release import LoadedRelease, Member
@@ -46,8 +47,10 @@ class Analyser:
             return await surely(self._children, from_log_mels, clip.audio, clip.feature_fingerprint or "none", specs)
         return await surely(self._children, from_sound, clip.audio, tuple(dict.fromkeys(specs)))
 
-    async def infer(self, loaded: LoadedRelease, found: Extracted) -> tuple[dict[str, Float32], tuple[LeftOut, ...]]:
-        """All members at once: float32 (windows, outputs) by member, and who was left out and why.
+    async def infer(
+        self, loaded: LoadedRelease, found: Extracted, out: Collection[str] = ()
+    ) -> tuple[dict[str, Float32], tuple[LeftOut, ...]]:
+        """All members at once but those whose models are `out`: float32 (windows, outputs) by member, and who was left out and why.
 
         Raises Unavailable, ModelFailed; Invalid if no member takes these features.
         """
@@ -56,7 +59,12 @@ class Analyser:
         left = [LeftOut(member=member.name, why="the clip's features are not its own") for member in unable]
         if not able:
             raise Invalid(Reason.UNKNOWN_FEATURES, "No member of the release takes these features; send sound.")
-        tasks = {member.name: asyncio.create_task(self._ask(member, found.features[member.feature_fingerprint])) for member in able}
+        asked = [member for member in able if member.triton_name not in out] or able
+        for member in able:
+            if member not in asked:
+                left.append(LeftOut(member=member.name, why="it does not answer its own probe"))
+                MEMBERS_LEFT_OUT.labels(member.name).inc()
+        tasks = {member.name: asyncio.create_task(self._ask(member, found.features[member.feature_fingerprint])) for member in asked}
         try:
             if self._lane == "live" and len(tasks) > 1:
                 done, late = await asyncio.wait(tasks.values(), timeout=LATE_S)
@@ -81,11 +89,11 @@ class Analyser:
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     async def answer(
-        self, clip: ClipRecorded, place: Place, received: float, found: Extracted, serving: Serving
+        self, clip: ClipRecorded, place: Place, received: float, found: Extracted, serving: Serving, out: Collection[str] = ()
     ) -> ClipAnalysed:
         """The prediction of a clip whose features are known. Raises as `infer`."""
         state, loaded, role = serving
-        members, left_out = await self.infer(loaded, found)
+        members, left_out = await self.infer(loaded, found, out)
         inferred = time.time()
         fused = fuse(loaded, members, found.silent, clip.recorded_at)
         listed = listing(loaded, fused, members, found.silent)
@@ -129,6 +137,7 @@ class Analyser:
             detections=detections,
             left_out=left_out,
             calibrated=fused.calibrated,
+            fusion=fusion_of(loaded, members),
             stages=stages,
         )
 

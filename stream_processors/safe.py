@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from soundscape.errors import Broken, Invalid, Reason, Unavailable
 from soundscape.events import ClipAnalysed, ClipRecorded, Place
 from soundscape.metrics import CANARY_FAILED, CLIPS_IN, CLIPS_OUT, DEAD_LETTERS, IN_FLIGHT, WAITING
+from soundscape.release import LoadedRelease
 from soundscape.topics import DEAD_LETTERS as DEAD_LETTERS_TOPIC
 from soundscape.topics import PREDICTIONS
 from soundscape.wire import ORIGINAL, Headers, Message, dead_letter, decode, encode, replays
@@ -95,20 +96,25 @@ class Processor:
             loaded = serving.loaded
             if any(member.feature_fingerprint not in found.features for member in loaded.release.members):
                 found = await self._analyser.features(clip, loaded)
+            models = {member.name: member.triton_name for member in loaded.release.members if member.feature_fingerprint in found.features}
+            out = self._sick.left_out(models.values()) if serving.role != "canary" else set()
             try:
-                if serving.role != "canary":
-                    self._sick.refuse(member.triton_name for member in loaded.release.members)
-                if suspect is None:
-                    answer = await self._analyser.answer(clip, place, received, found, serving)
+                if serving.role != "canary" and not out:
+                    self._sick.refuse(models.values())
+                if suspect is None or suspect.model in out:
+                    answer = await self._analyser.answer(clip, place, received, found, serving, out)
                 else:
-                    answer = await self._alone_with(suspect.model, serving, clip, place, received, found)
+                    answer = await self._alone_with(suspect.model, serving, clip, place, received, found, out)
                 self._waits.pop(place, None)
-                left_out = {one.member for one in answer.left_out}
-                self._sick.answered(member.triton_name for member in loaded.release.members if member.name not in left_out)
+                silent = {models[one.member] for one in answer.left_out if one.member in models}
+                self._sick.answered(set(models.values()) - silent)
+                self._set_aside(loaded, silent - out)  # those that were late
                 return answer
             except Unavailable as error:
                 await self._wait(place, str(error), attempt)
             except Invalid as error:
+                if error.reason == Reason.MODEL_UNAVAILABLE and self._sick.left_out(models.values()) - out:
+                    continue  # the member that it waited for has been given up meanwhile: the others answer
                 if error.reason == Reason.MODEL_UNAVAILABLE and suspect is not None and replayed >= REPLAYS:
                     what = f"Sent again {replayed} times, the clip failed on {suspect.model}, which then did not answer its own probe"
                     raise Invalid(Reason.POISON, f"{what}; it is kept for a look, and not sent again by itself.") from error
@@ -120,6 +126,10 @@ class Processor:
                     fallen = True
                     CANARY_FAILED.labels(clip.site).inc()
                     continue
+                if self._lane == "live" and len(models) > 1:  # a guide waits for no member: the others answer
+                    self._set_aside(loaded, {error.model})
+                    if self._sick.left_out(models.values()) - out:
+                        continue
                 alone_failures += suspect is not None and error.model == suspect.model
                 suspect = error
                 if alone_failures >= POISON_FAILURES:
@@ -127,22 +137,24 @@ class Processor:
                     raise Invalid(Reason.POISON, what) from error
         raise AssertionError("unreachable")
 
+    def _set_aside(self, loaded: LoadedRelease, models: set[str]) -> None:
+        for model in models:
+            self._sick.set_aside(model, _shapes(loaded)[model])
+
     async def _alone_with(
-        self, model: str, serving: Serving, clip: ClipRecorded, place: Place, received: float, found: Extracted
+        self, model: str, serving: Serving, clip: ClipRecorded, place: Place, received: float, found: Extracted, out: set[str]
     ) -> ClipAnalysed:
         """Try a clip on which a model failed once more, with no other suspect beside it, once the model answers its own probe.
 
         Raises Invalid (model-unavailable) if the model has failed its probe for longer than the limit while the server lives.
         """
-        release = serving.loaded.release
-        shapes = {m.triton_name: release.features[m.feature_fingerprint].shape for m in release.members}
-        shape = shapes.get(model)
+        shape = _shapes(serving.loaded).get(model)
         async with self._alone[model]:
             while shape is not None and not await self._sick.well(model, shape):
                 self._say_waiting(place, f"model {model} does not answer its probe")
                 await asyncio.sleep(sick.PROBE_EVERY_S)
             self._waits.pop(place, None)
-            return await self._analyser.answer(clip, place, received, found, serving)
+            return await self._analyser.answer(clip, place, received, found, serving, out)
 
     @contextmanager
     def _forgotten(self, place: Place) -> Iterator[None]:
@@ -170,6 +182,12 @@ class Processor:
                 await self._wait(place, str(error), attempt)
             else:
                 return
+
+
+def _shapes(loaded: LoadedRelease) -> dict[str, tuple[int, ...]]:
+    """Of a window of features, by model."""
+    features = loaded.release.features
+    return {member.triton_name: features[member.feature_fingerprint].shape for member in loaded.release.members}
 
 
 def _fault(error: Exception) -> Invalid:

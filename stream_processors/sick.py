@@ -28,6 +28,8 @@ class SickModels:
         self._since: dict[str, float] = {}
         self._given_up: dict[str, asyncio.Task[None]] = {}
         """Those that were sick for longer than the limit, and who watches each."""
+        self._aside: dict[str, asyncio.Task[None]] = {}
+        """Those that failed, or were late for, a clip that other members of its release could answer, and who watches each."""
 
     def refuse(self, models: Iterable[str]) -> None:
         """Raise Invalid (model-unavailable) if one of the models has been sick for longer than the limit and is so still."""
@@ -45,16 +47,28 @@ class SickModels:
         since = self._since.setdefault(model, time.monotonic())
         if time.monotonic() - since > self._limit_s:
             log.error("%s has been sick for more than %.0f s; its clips are sent away", model, self._limit_s)
-            self._given_up[model] = asyncio.create_task(self._watch(model, shape), name=f"watch {model}")
+            self._given_up[model] = asyncio.create_task(self._watch(model, shape, self._given_up), name=f"watch {model}")
             self.refuse([model])
         return False
+
+    def set_aside(self, model: str, shape: tuple[int, ...]) -> None:
+        """Nobody shall ask the model, where others can answer in its stead, until it answers its probe."""
+        if model not in self._aside:
+            log.warning("%s is left out until it answers its probe", model)
+            self._aside[model] = asyncio.create_task(self._watch(model, shape, self._aside), name=f"watch {model}")
+
+    def left_out(self, models: Iterable[str]) -> set[str]:
+        """Those of the models that are not to be asked for now; none where that would leave nobody."""
+        asked = set(models)
+        out = asked & (self._aside.keys() | self._given_up.keys())
+        return out if out < asked else set()
 
     def answered(self, models: Iterable[str]) -> None:
         """They have, a moment ago."""
         for model in models:
             self._since.pop(model, None)
 
-    async def _watch(self, model: str, shape: tuple[int, ...]) -> None:
+    async def _watch(self, model: str, shape: tuple[int, ...], watched: dict[str, asyncio.Task[None]]) -> None:
         """Until the model answers, or no release in force names it any more."""
         try:
             while model in self._sites.models:
@@ -67,4 +81,4 @@ class SickModels:
                     continue
         finally:
             self.answered([model])
-            del self._given_up[model]
+            del watched[model]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ NAMED = {
     "soundscapes": "soundscapes, each row",
 }
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+_budget = click.option(
+    "--budget-mb", default=None, type=click.FloatRange(min=0, min_open=True), help="Size that the members of an ensemble may have together."
+)
 
 
 @click.command()
@@ -44,6 +48,8 @@ def prepare(data: Path) -> None:
 @click.option("--model", help="small, efficientnet_b0, resnet50, birdnet_head, tagger_head; the recommended ensemble unless given.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
+@click.option("--pseudo", default=None, help="Release whose answers to the soundscapes without labels count as truth where it is sure.")
+@_budget
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
 @click.option("--gpu", is_flag=True, help="Train a network on a GPU.")
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), help="adamw unless given.")
@@ -54,40 +60,47 @@ def prepare(data: Path) -> None:
 @click.option("--accumulate", type=click.IntRange(min=1), help="Parts that a batch is worked off in: less memory.")
 @click.option("--checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory, more time.")
 @click.option("--half", type=click.Choice(["auto", "on", "off"]), help="bfloat16; where it is measured to be faster unless given.")
-def train(data: Path, model: str | None, minutes: float, name: str | None, again: bool, gpu: bool, **choices: Any) -> None:
+def train(
+    data: Path, model: str | None, minutes: float, name: str | None, pseudo: str | None, budget_mb: float | None, again: bool, gpu: bool,
+    **choices: Any,
+) -> None:  # fmt: skip
     """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
+    from rich.console import Console
+
+    from soundscape.release import named_release
     from trainer.body import require
     from trainer.cluster import require_gpu
     from trainer.evaluation.command import progress_on
+    from trainer.mixing import Recipe
     from trainer.models import HEADS, build
     from trainer.plan import chosen_plan
+    from trainer.pseudo import hear
     from trainer.recommended import recommend
     from trainer.train import train as run
 
-    chosen = {name: value for name, value in choices.items() if value not in (None, False)}
+    settings = get_settings()
+    if model is not None and budget_mb is not None:
+        raise click.UsageError("--budget-mb chooses the members of the ensemble; leave --model out, or it.")
+    chosen = {name: value for name, value in choices.items() if value is not None and value is not False}
     if (chosen or gpu) and (model is None or model in HEADS):
         said = ", ".join(f"--{name}" for name in (*chosen, *(["gpu"] if gpu else [])))
         raise click.UsageError(f"{said}: only for a network that is trained from scratch; name it by --model.")
-    if model is None:
-        from rich.console import Console
-
-        prepared, report = prepare_data(data)
-        with progress_on(Console(stderr=True)) as told:
-            release = recommend(get_settings(), prepared, report, minutes, name, again, click.echo, told)
-        _show_metrics(release.release.metrics)
-        click.echo(release.release.name)
-        return
     if model in HEADS:  # what is missing, or a wrong name, is said before the work
         require(model)
-    else:
+    elif model is not None:
         build(model, 2)
-    settings = get_settings()
+        chosen_plan(model, minutes, **chosen)
     if gpu:
         settings = settings.model_copy(update={"ray_gpus": 1})
     require_gpu(settings)
-    plan = chosen_plan(model, minutes, **chosen)
+    teacher = named_release(settings.releases, pseudo) if pseudo else None
     prepared, report = prepare_data(data)
-    release = run(settings, prepared, report, plan, name, again, click.echo)
+    with progress_on(Console(stderr=True)) as told:
+        heard = hear(prepared, teacher, click.echo, partial(told, "soundscapes without labels")) if teacher else ""
+        if model is None:
+            release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, Recipe(pseudo=heard), budget_mb)
+    if model is not None:
+        release = run(settings, prepared, report, chosen_plan(model, minutes, heard, **chosen), name, again, click.echo)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 
@@ -96,7 +109,8 @@ def train(data: Path, model: str | None, minutes: float, name: str | None, again
 @click.argument("releases", nargs=-1, required=True)
 @click.option("--data", required=True, type=FOLDER, help="The folder that all of them were trained on.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the parts unless given.")
-def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
+@_budget
+def ensemble(releases: tuple[str, ...], data: Path, name: str | None, budget_mb: float | None) -> None:
     """Fuse RELEASES of the same data into one: weights, calibration, thresholds; its name is the last line."""
     from rich.console import Console
 
@@ -107,7 +121,7 @@ def ensemble(releases: tuple[str, ...], data: Path, name: str | None) -> None:
     parts = [named_release(get_settings().releases, one) for one in releases]
     prepared, _ = prepare_data(data)
     with progress_on(Console(stderr=True)) as told:
-        release = fuse_named(get_settings(), prepared, parts, name, click.echo, told)
+        release = fuse_named(get_settings(), prepared, parts, name, click.echo, told, budget_mb)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 

@@ -52,12 +52,14 @@ def embeddings(
     return {name: np.load(file, allow_pickle=False).astype(np.float32) for name, file in files.items()}
 
 
-def scenes(prepared: store.Prepared, body: Body, role: str, windows: int, progress: Progress = lambda _n, _of: None) -> Scenes:
-    """Windows composed from a role's clips; as `embeddings`, and the same for the same data."""
+def scenes(
+    prepared: store.Prepared, body: Body, role: str, windows: int, recipe: Recipe, progress: Progress = lambda _n, _of: None
+) -> Scenes:
+    """Windows composed from a role's clips; as `embeddings`, and the same for the same data and recipe."""
     home, model = _home(prepared, body)
-    key = hashlib.sha256(f"{prepared.digest}{role}{Recipe()}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{prepared.digest}{role}{recipe}".encode()).hexdigest()[:12]
     files = [home / f"scenes-{role}-{key}-{number:04d}.npz" for number in range(-(-windows // TOGETHER))]
-    work = partial(embed_scenes, prepared.folder, role, model=model, spec=body.spec)
+    work = partial(embed_scenes, prepared.folder, role, recipe, model=model, spec=body.spec)
     _heard({file: partial(work, number, file) for number, file in enumerate(files)}, progress)
     parts = [np.load(file, allow_pickle=False) for file in files]
     return Scenes(*(np.concatenate([part[what] for part in parts])[:windows].astype(np.float32) for what in Scenes._fields))
@@ -69,9 +71,9 @@ def embed(source: Path, target: Path, model: Path, spec: FeatureSpec) -> None:
     _write(target, lambda file: np.save(file, found.astype(np.float16)))
 
 
-def embed_scenes(folder: Path, role: str, number: int, target: Path, model: Path, spec: FeatureSpec) -> None:
+def embed_scenes(folder: Path, role: str, recipe: Recipe, number: int, target: Path, model: Path, spec: FeatureSpec) -> None:
     """Compose TOGETHER windows, the `number`-th so many of this role, and write what the body hears as `embed` does."""
-    mixer = SoundMixer(store.load(folder), role, np.random.default_rng([number, *role.encode()]), Recipe())
+    mixer = SoundMixer(store.load(folder), role, np.random.default_rng([number, *role.encode()]), recipe)
     waves, truth, weight = zip(*(mixer.window() for _ in range(TOGETHER)), strict=True)
     heard = _embedder(model)(np.concatenate([spec.compute(wave) for wave in waves])).astype(np.float16)
     _write(target, lambda file: np.savez(file, heard=heard, truth=np.stack(truth), weight=np.stack(weight)))

@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression, minimize
 
-from soundscape.calibration import EDGE, Calibration, Thresholds
+from soundscape.calibration import Thresholds
 from soundscape.errors import Invalid, Reason
 from soundscape.features import FeatureSpec
-from soundscape.fuse import fuse
 from soundscape.release import LoadedRelease, Member, Release, write_release
 from soundscape.taxonomy import Species
 from trainer import evaluate, store, thresholds
+from trainer.calibrate import calibrate, calibration_metrics
 from trainer.evaluation.hear import Ears, Features, features_of, sound_of, specs_of
 from trainer.evaluation.material import sets_of
+from trainer.fusing import Answered, answer, changed
 from trainer.mixing import Recipe
 from trainer.package import Origin, judged, judges_of
 from trainer.sound_mixing import SoundMixer
@@ -36,30 +35,28 @@ STEPS = 10
 """Weights are tried in tenths: of four members, 286 mixtures."""
 NEAR = 0.01
 """Mean average precision that a mixture may lack."""
-CURVE_POSITIVES = 20
-"""Composed windows in which a species must be heard to have a curve of its own."""
-CURVE_TRUST = 20.0
-"""Windows that the common line counts as, beside a species' own curve."""
-GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
-"""Scores at which a curve is drawn, beside the centres of its steps."""
-
-
-class Answered(NamedTuple):
-    """What members said of windows: probabilities float32 (windows, outputs) by member, and the truth bool (windows, data's labels)."""
-
-    by_member: dict[str, Float32]
-    truth: Bool
-    groups: npt.NDArray[np.str_]
-    """The recording of each window."""
+CONTEXT = 0.3
+"""Share of a window's confidence that its neighbours have: on minutes composed of clips that judge, mAP rises until 0.3 and stays (docs/
+decisions/0009-ensemble.md). What is fitted on single windows is fitted without it."""
 
 
 def ensemble(
-    prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path, origin: Origin, say: Callable[[str], None], progress: Progress
+    prepared: store.Prepared,
+    parts: Sequence[LoadedRelease],
+    folder: Path,
+    origin: Origin,
+    say: Callable[[str], None],
+    progress: Progress,
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases of the same data and write the release into `folder`.
 
-    Raises Invalid: fewer than two members, two of one name, or one that was trained on other data.
+    Of members that together are larger than `budget_mb` (10^6 bytes), those stay that hear best within it; who has no share in the fusion
+    and tells no sound event is left out. Raises Invalid: fewer than two members, two of one name, one that was trained on other data, or
+    no member within the budget.
     """
+    if len(parts) < 2:
+        raise Invalid(Reason.BAD_REQUEST, "An ensemble needs two members; name several releases.")
     united = unite(prepared, parts, folder, origin)
     judged_on = judges_of(prepared, say)
     ears = Ears(united, threads=1)
@@ -78,7 +75,9 @@ def ensemble(
     clips = Answered(_joined([heard[item.name] for item in items]), truth, recordings)
     composed = _composed(prepared, judged_on, ears, specs, progress)
 
-    fitted = with_weights(united, clips, composed, prepared, say)
+    fitted = with_weights(united, clips, composed, prepared, say, budget_mb)
+    fitted = _without_idle(fitted, prepared, parts, origin, say, budget_mb)
+    clips, composed = (some._replace(by_member=_of(fitted, some.by_member)) for some in (clips, composed))
     fitted, calibrated = calibrate(fitted, composed, prepared)
     say(calibrated)
     common, own = thresholds.choose(composed.truth, answer(fitted, composed.by_member, prepared))
@@ -88,8 +87,14 @@ def ensemble(
         at, each = thresholds.choose(composed.truth, answer(fitted, rest, prepared))
         without[member.name] = Thresholds(threshold=at, thresholds=_own(prepared, at, each))
     hear(prepared.of(store.JUDGE))
-    metrics = judged(prepared, judged_on, lambda some: answer(fitted, _joined([heard[one.name] for one in some]), prepared), own)
-    metrics |= {"training": origin.training, "calibration": _calibration_metrics(fitted, clips, composed, prepared)}
+    fitted = changed(fitted, context=CONTEXT)
+
+    def answer_to(item: store.Item) -> Float32:
+        return answer(fitted, _of(fitted, heard[item.name]), prepared)
+
+    metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer_to(one) for one in some]), own)
+    metrics |= {"training": origin.training, "size_mb": round(sum(sizes_mb(fitted).values()), 2)}
+    metrics |= {"calibration": calibration_metrics(fitted, clips, composed, prepared)}
     kept = {label: at for part in parts for label, at in part.release.thresholds.items() if label not in prepared.labels}
     return write_release(
         folder,
@@ -108,8 +113,6 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
     """The members of all releases in one folder, weighing the same. Raises Invalid as `ensemble`."""
     members = [member for part in parts for member in part.release.members]
     names = [member.name for member in members]
-    if len(members) < 2:
-        raise Invalid(Reason.BAD_REQUEST, "An ensemble needs two members; name several releases.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Invalid(Reason.BAD_REQUEST, f"Two of the members are called {twice[0]}; name releases of different models.")
     for part in parts:
@@ -133,6 +136,7 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
             labels=tuple(species[label] for label in sorted(species)),
             features=features,
             members=tuple(member.model_copy(update={"weight": 1 / len(members), "weight_by_taxon": {}}) for member in members),
+            fusion="log_odds",
             sound_events=events,
             evaluation_sets=sets_of(prepared.source),
             data_digest=prepared.digest,
@@ -143,13 +147,6 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
     )
 
 
-def answer(loaded: LoadedRelease, by_member: Mapping[str, Float32], prepared: store.Prepared) -> Float32:
-    """What the release says, as the workers fuse it, of the data's labels: float32 (windows, labels)."""
-    columns = [loaded.label_names.index(label) for label in prepared.labels]
-    windows = len(next(iter(by_member.values())))
-    return fuse(loaded, dict(by_member), [False] * windows, None).unweighted[:, columns]
-
-
 def mixtures(members: int, steps: int = STEPS) -> Iterator[tuple[float, ...]]:
     """Every way to share 1 among members in parts of 1 / steps."""
     for bars in combinations(range(steps + members - 1), members - 1):
@@ -157,29 +154,46 @@ def mixtures(members: int, steps: int = STEPS) -> Iterator[tuple[float, ...]]:
         yield tuple((edges[n + 1] - edges[n] - 1) / steps for n in range(members))
 
 
+def sizes_mb(loaded: LoadedRelease) -> dict[str, float]:
+    """The size of each member's model file, in 10^6 bytes."""
+    return {member.name: (loaded.folder / member.file).stat().st_size / 1e6 for member in loaded.release.members}
+
+
 def with_weights(
-    united: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared, say: Callable[[str], None]
+    united: LoadedRelease,
+    clips: Answered,
+    composed: Answered,
+    prepared: store.Prepared,
+    say: Callable[[str], None],
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """The weights that hear best: the mean of mAP on clips and on composed windows; by taxon only where that is surely better.
 
     Of those within NEAR of the best, the most even: what is gained by less says nothing, and several members err apart.
+    Raises Invalid if no member fits the budget.
     """
     columns = {taxon: [n for n, one in enumerate(prepared.species) if one.taxon == taxon] for taxon in _taxa(prepared)}
-    tried = list(mixtures(len(united.release.members)))
+    sizes = list(sizes_mb(united).values())
+    room = float("inf") if budget_mb is None else budget_mb
+    tried = [shares for shares in mixtures(len(sizes)) if sum(size for size, share in zip(sizes, shares, strict=True) if share) <= room]
+    if not tried:
+        what = f"No member fits into {room:g} MB; the smallest has {min(sizes):.1f} MB"
+        raise Invalid(Reason.BAD_REQUEST, f"{what}; raise --budget-mb.")
     said = [[answer(_weighted(united, shares), some.by_member, prepared) for some in (clips, composed)] for shares in tried]
 
-    def best(chosen: Sequence[int]) -> int:
+    def best(chosen: Sequence[int], among: Sequence[int]) -> int:
         found = np.array([
             np.nanmean([_mean_ap(some.truth[:, chosen], one[:, chosen]) for some, one in zip((clips, composed), both, strict=True)])
-            for both in said
+            for both in (said[n] for n in among)
         ])  # fmt: skip
-        near = np.flatnonzero(found >= np.nanmax(found) - NEAR) if not np.isnan(found).all() else np.arange(len(tried))
-        return int(min(near, key=lambda n: max(tried[n])))
+        near = np.flatnonzero(found >= np.nanmax(found) - NEAR) if not np.isnan(found).all() else np.arange(len(among))
+        return min((among[int(n)] for n in near), key=lambda n: max(tried[n]))
 
-    whole = best(range(len(prepared.labels)))
+    whole = best(range(len(prepared.labels)), range(len(tried)))
+    same = [n for n, shares in enumerate(tried) if not any(share and not used for share, used in zip(shares, tried[whole], strict=True))]
     by_taxon: dict[str, tuple[float, ...]] = {}
     for taxon, own in columns.items():
-        other = best(own)
+        other = best(own, same)
         sure = evaluate.difference(clips.truth[:, own], said[other][0][:, own], said[whole][0][:, own], clips.groups, evaluate.INTERVAL)
         if other != whole and sure is not None and sure.low > 0:
             by_taxon[taxon] = tried[other]
@@ -189,60 +203,37 @@ def with_weights(
     return _weighted(united, tried[whole], by_taxon)
 
 
-def calibrate(loaded: LoadedRelease, composed: Answered, prepared: store.Prepared) -> tuple[LoadedRelease, str]:
-    """The release with a line through all logits, and a curve for each species heard in CURVE_POSITIVES windows; and what was done."""
-    scores = answer(loaded, composed.by_member, prepared)
-    logits = np.log(scores.clip(EDGE, 1 - EDGE) / (1 - scores.clip(EDGE, 1 - EDGE))).ravel()
-    there = composed.truth.ravel()
-
-    def loss(line: npt.NDArray[np.float64]) -> float:
-        z = line[0] * logits + line[1]
-        return float(np.mean(np.logaddexp(0.0, z) - there * z))
-
-    slope, intercept = minimize(loss, np.array([1.0, 0.0]), bounds=[(0.1, 10.0), (-10.0, 10.0)], method="L-BFGS-B").x
-    line = Calibration(slope=float(slope), intercept=float(intercept))
-    curves = {
-        label: _curve(scores[:, column], composed.truth[:, column], line)
-        for column, label in enumerate(prepared.labels)
-        if composed.truth[:, column].sum() >= CURVE_POSITIVES
-    }
-    rare = len(prepared.labels) - len(curves)
-    said = f"Calibrated: {len(curves)} species by curves of their own, {rare} too rare for one by the common line."
-    made = line.model_copy(update={"curves": curves})
-    return LoadedRelease(loaded.folder, loaded.release.model_copy(update={"calibration": made}), loaded.digest), said
-
-
-def _curve(scores: Float32, there: Bool, line: Calibration) -> tuple[tuple[float, float], ...]:
-    """Isotonic regression drawn through the centres of its steps, and drawn towards the line: so it rises everywhere."""
-    order = np.argsort(scores, kind="stable")
-    steps = isotonic_regression(there[order].astype(np.float64))
-    blocks = list(zip(steps.blocks[:-1], steps.blocks[1:], strict=True))
-    centres = [float(scores[order][first:end].mean()) for first, end in blocks]
-    worth = [float(steps.x[first]) for first, _ in blocks]
-    at = np.unique(np.round([*GRID, *centres], 4))
-    common = line.apply(at[:, None].astype(np.float32), ("",))[:, 0]
-    seen = float(there.sum())
-    both = (seen * np.interp(at, centres, worth) + CURVE_TRUST * common) / (seen + CURVE_TRUST)
-    return tuple((float(x), float(y)) for x, y in zip(at, np.round(np.maximum.accumulate(both), 6).clip(0, 1), strict=True))
+def _without_idle(
+    fitted: LoadedRelease,
+    prepared: store.Prepared,
+    parts: Sequence[LoadedRelease],
+    origin: Origin,
+    say: Callable[[str], None],
+    budget_mb: float | None,
+) -> LoadedRelease:
+    """The release without the parts whose members have no share: they would cost inference and change nothing."""
+    sizes, weights = sizes_mb(fitted), {member.name: member for member in fitted.release.members}
+    left = (budget_mb or float("inf")) - sum(size for name, size in sizes.items() if weights[name].weight)
+    stay = []
+    for part in parts:
+        size = sum(sizes[member.name] for member in part.release.members)
+        used = any(weights[member.name].weight for member in part.release.members)
+        if not used and part.release.told_events and size <= left:
+            used, left = True, left - size
+        if used:
+            stay.append(part)
+        else:
+            say(f"{part.release.name} ({size:.1f} MB) is left out: it has no share in what is said.")
+    if len(stay) == len(parts):
+        return fitted
+    for member in fitted.release.members:
+        (fitted.folder / member.file).unlink()
+    again = unite(prepared, stay, fitted.folder, origin)
+    return changed(again, members=tuple(weights[member.name] for member in again.release.members))
 
 
-def _calibration_metrics(loaded: LoadedRelease, clips: Answered, composed: Answered, prepared: store.Prepared) -> dict[str, Any]:
-    """Reliability on validation clips before and after, and which species were too rare for a curve."""
-    plain = LoadedRelease(loaded.folder, loaded.release.model_copy(update={"calibration": None}), loaded.digest)
-    curves = loaded.release.calibration.curves if loaded.release.calibration else {}
-    return {
-        "fitted_on": f"{len(composed.truth)} composed windows",
-        "error_before": _calibration_error(answer(plain, clips.by_member, prepared), clips.truth),
-        "error_after": _calibration_error(answer(loaded, clips.by_member, prepared), clips.truth),
-        "too_rare": [label for label in prepared.labels if label not in curves],
-    }
-
-
-def _calibration_error(scores: Float32, truth: Bool) -> float:
-    """Expected calibration error: the mean distance of confidence from how often it was right, over tenths of the scores (Guo 2017)."""
-    tenth = np.minimum((scores * 10).astype(int), 9).ravel()
-    flat, there = scores.ravel(), truth.ravel()
-    return round(float(sum(abs(flat[tenth == n].sum() - there[tenth == n].sum()) for n in range(10)) / flat.size), 5)
+def _of(loaded: LoadedRelease, by_member: Mapping[str, Float32]) -> dict[str, Float32]:
+    return {member.name: by_member[member.name] for member in loaded.release.members}
 
 
 def _composed(prepared: store.Prepared, role: str, ears: Ears, specs: tuple[FeatureSpec, ...], progress: Progress) -> Answered:
@@ -267,7 +258,7 @@ def _weighted(united: LoadedRelease, shares: tuple[float, ...], by_taxon: Mappin
         return one.model_copy(update={"weight": shares[n], "weight_by_taxon": taxa})
 
     members = tuple(member(n, one) for n, one in enumerate(united.release.members))
-    return LoadedRelease(united.folder, united.release.model_copy(update={"members": members}), united.digest)
+    return changed(united, members=members)
 
 
 def _taxa(prepared: store.Prepared) -> list[str]:

@@ -22,7 +22,7 @@ from trainer.birdnet_species import SPEECH
 from trainer.body import Body
 from trainer.embed import Scenes, embeddings, scenes
 from trainer.graft import Head
-from trainer.mixing import mark
+from trainer.mixing import RECIPE, Recipe, mark
 from trainer.models import BIRDNET_HEAD, HEADS
 from trainer.package import Mixed, Origin, judges_of, released
 
@@ -80,19 +80,21 @@ def make_head(
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
     champion: LoadedRelease | None,
+    recipe: Recipe = RECIPE,
 ) -> LoadedRelease:
     """Hear, fit, measure, and write a release into `folder`.
 
-    `champion` is the release that it goes on from: what that one knows and the data does not is kept.
+    `recipe` composes the windows that it learns from; those that judge are composed alike for all. `champion` is the release that it
+    goes on from: what that one knows and the data does not is kept.
     """
     say(body.attribution)
     judged_on = judges_of(prepared, say)
     heard = embeddings(prepared, body, [item for item in prepared.items if item.role != store.BED], partial(progress, "sounds"))
     learning, judging = (
-        scenes(prepared, body, role, windows, partial(progress, f"batches of composed windows ({what})"))
-        for role, windows, what in ((store.TRAIN, LEARNING, "to learn from"), (judged_on, JUDGING, "to judge by"))
+        scenes(prepared, body, role, windows, how, partial(progress, f"batches of composed windows ({what})"))
+        for role, windows, how, what in ((store.TRAIN, LEARNING, recipe, "to learn from"), (judged_on, JUDGING, RECIPE, "to judge by"))
     )
-    rows = _rows(prepared, heard, learning)
+    rows = _rows(prepared, heard, learning, recipe)
     truth = judging.truth > 0
     tried = {penalty: fit(*rows, penalty) for penalty in PENALTIES}
     found = {penalty: evaluate.score(truth, answer(head, judging.heard)).mean_ap or 0.0 for penalty, head in tried.items()}
@@ -127,7 +129,7 @@ def make_head(
     return write_release(folder, _with_rest(folder, release, rest))
 
 
-def _rows(prepared: store.Prepared, heard: dict[str, Float32], composed: Scenes) -> tuple[Float32, Float32, Float32]:
+def _rows(prepared: store.Prepared, heard: dict[str, Float32], composed: Scenes, recipe: Recipe) -> tuple[Float32, Float32, Float32]:
     """Of every window of the training clips, and of composed ones: the mean of the chunks' embeddings, truth, and what is known, float32.
 
     A secondary label is neither true nor false: nobody says in which window it calls. Clips and composed windows weigh the same in all.
@@ -137,7 +139,7 @@ def _rows(prepared: store.Prepared, heard: dict[str, Float32], composed: Scenes)
     for item in prepared.of(store.TRAIN):
         own = heard[item.name].mean(axis=1)
         said, known = np.zeros(len(column), np.float32), np.full(len(column), np.float32(item.weight))
-        mark([column[label] for label in item.labels], said, known)
+        mark([column[label] for label in item.labels], said, known, recipe)
         known[column[item.labels[0]]] = item.weight
         rows.append(own)
         truth.append(np.repeat(said[None], len(own), axis=0))

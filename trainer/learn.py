@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from soundscape.errors import Invalid, Reason
 from trainer import evaluate, store
-from trainer.mixing import Mixer, Recipe, Source
+from trainer.mixing import Bed, Mixer, Recipe, Source
 from trainer.models import build
 from trainer.plan import Plan
+from trainer.pseudo import known
 from trainer.step import Step
 
 EPOCHS = 20
@@ -47,7 +48,8 @@ def mixer_of(prepared: store.Prepared, role: str, rng: np.random.Generator, reci
     """A mixer of a role's clips, over the unlabelled soundscapes where there are any."""
     column = {label: n for n, label in enumerate(prepared.labels)}
     clips = [Source(prepared.decibels(item), tuple(column[label] for label in item.labels), item.weight) for item in prepared.of(role)]
-    beds = [prepared.decibels(item) for item in prepared.of(store.BED)]
+    told = known(prepared, recipe.pseudo)
+    beds = [Bed(prepared.decibels(item), told.get(item.name)) for item in prepared.of(store.BED)]
     return Mixer(clips, beds, len(column), rng, recipe, prepared.spec)
 
 

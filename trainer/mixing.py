@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,13 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from soundscape.features import LOG_MEL, SILENCE_POWER, FeatureSpec, band_widths
 
 Float32 = npt.NDArray[np.float32]
+
+
+class Known(NamedTuple):
+    """What calls in windows: truth and weight, float32 (windows, labels); where the weight is 0 nothing is known."""
+
+    truth: Float32
+    weight: Float32
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,26 @@ class Recipe:
     equaliser_db: float = 6.0
     recorded_bed: float = 0.4
     """Chance that the bed is recorded (if there are recordings without labels), otherwise made of noise."""
+    loudest_of: int = 3
+    """Stretches of a clip of which the loudest is taken: calls more often than not, and not always the same."""
+    secondary_unsaid: bool = True
+    """Of a clip's further labels nobody says in which window they call; otherwise they count as absent."""
+    pseudo: str = ""
+    """Whose answers say what calls in the recorded beds (trainer/pseudo.py); nothing does where empty."""
     masks: int = 2
     """SpecAugment: stripes of time and of bands laid over, at most this many each."""
+
+
+RECIPE = Recipe()
+"""The recommended one: what `soundscape ablate` was measured to bring is in docs/decisions/0010-ablation.md."""
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A recording without labels: mel power in dB (float16 (n_mels, frames)), and what is known of its windows."""
+
+    decibels: npt.NDArray[np.float16]
+    known: Known | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +94,18 @@ class Urn:
         return self._of[column][int(rng.choice(len(self._of[column]), p=self._shares[column]))]
 
 
-def mark(columns: Sequence[int], truth: Float32, weight: Float32) -> None:
+def mark(columns: Sequence[int], truth: Float32, weight: Float32, recipe: Recipe) -> None:
     """Say in a window's truth and weight (labels,) that a clip is in it: of its further labels nobody knows whether they are."""
     truth[columns[0]] = 1.0
-    weight[list(columns[1:])] = 0.0
+    if recipe.secondary_unsaid:
+        weight[list(columns[1:])] = 0.0
+
+
+def lay(known: Known | None, window: int, truth: Float32, weight: Float32) -> None:
+    """Say in a window's truth and weight (labels,) what is known of the bed under it."""
+    if known is not None:
+        np.maximum(truth, known.truth[window], out=truth)
+        np.minimum(weight, known.weight[window], out=weight)
 
 
 class Mixer:
@@ -80,10 +114,10 @@ class Mixer:
     def __init__(
         self,
         clips: Sequence[Source],
-        beds: Sequence[npt.NDArray[np.float16]],
+        beds: Sequence[Bed],
         labels: int,
         rng: np.random.Generator,
-        recipe: Recipe = Recipe(),
+        recipe: Recipe = RECIPE,
         spec: FeatureSpec = LOG_MEL,
     ) -> None:
         self._clips, self._beds, self._labels, self._rng, self._recipe, self._spec = clips, beds, labels, rng, recipe, spec
@@ -108,13 +142,13 @@ class Mixer:
         if rng.random() < recipe.clean:
             clip = self._draw()
             power = self._padded(self._varied(self._cut(clip, self._spec.frames)))
-            mark(clip.columns, truth, weight)
+            mark(clip.columns, truth, weight, recipe)
         else:
-            power = bed = self._bed()
+            power = bed = self._bed(truth, weight)
             for _ in range(rng.choice(len(recipe.calls), p=recipe.calls)):
                 clip = self._draw()
                 power = power + self._placed(clip, bed)
-                mark(clip.columns, truth, weight)
+                mark(clip.columns, truth, weight, recipe)
         weight[truth > 0] = 1.0
         return self._masked(self._scaled(power)), truth, weight
 
@@ -131,7 +165,7 @@ class Mixer:
             loud = np.log10((_power(clip.decibels) * self._bands).sum(axis=0) + SILENCE_POWER)
             energy = self._energy[id(clip)] = loud.astype(np.float32)
         means = uniform_filter1d(energy, frames, mode="nearest")[frames // 2 : frames // 2 + total - frames + 1]
-        tries = self._rng.integers(0, len(means), 3)  # the loudest of three: calls more often than not, and not always the same
+        tries = self._rng.integers(0, len(means), self._recipe.loudest_of)
         start = int(tries[np.argmax(means[tries])])
         return _power(clip.decibels[:, start : start + frames])
 
@@ -178,11 +212,17 @@ class Mixer:
         out[:, at : at + power.shape[1]] = power
         return out
 
-    def _bed(self) -> Float32:
+    def _bed(self, truth: Float32, weight: Float32) -> Float32:
+        """Mel power (n_mels, frames) that calls are laid over; what is known to call in it is said in truth and weight."""
         if self._beds and self._rng.random() < self._recipe.recorded_bed:
-            bed = self._beds[int(self._rng.integers(len(self._beds)))]
-            start = int(self._rng.integers(0, max(1, bed.shape[1] - self._spec.frames)))
-            return self._whole(self._varied(_power(bed[:, start : start + self._spec.frames])))
+            bed, frames = self._beds[int(self._rng.integers(len(self._beds)))], self._spec.frames
+            if bed.known is None:
+                start = int(self._rng.integers(0, max(1, bed.decibels.shape[1] - frames)))
+            else:
+                window = int(self._rng.integers(len(bed.known.truth)))
+                lay(bed.known, window, truth, weight)
+                start = window * frames
+            return self._whole(self._varied(_power(bed.decibels[:, start : start + frames])))
         return self._noise()
 
     def _whole(self, power: Float32) -> Float32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from soundscape.errors import Invalid, Reason
@@ -72,7 +72,7 @@ class Plan:
         return cls(**{**plain, "recipe": Recipe(**recipe)})
 
 
-def chosen_plan(model: str, minutes: float, *, recipe: str = "composed", **chosen: Any) -> Plan:
+def chosen_plan(model: str, minutes: float, pseudo: str = "", *, recipe: str = "composed", **chosen: Any) -> Plan:
     """A plan with what was chosen; of RECIPES by name, and with its optimizer's own rate unless that is chosen too.
 
     Raises Invalid for a batch that does not part, or a network that has no blocks to checkpoint.
@@ -80,7 +80,7 @@ def chosen_plan(model: str, minutes: float, *, recipe: str = "composed", **chose
     from trainer.models import build, is_block
 
     rate = RATES[chosen.get("optimizer", "adamw")]
-    plan = Plan(model, minutes, recipe=RECIPES[recipe], **{"rate": rate, **chosen})
+    plan = Plan(model, minutes, recipe=replace(RECIPES[recipe], pseudo=pseudo), **{"rate": rate, **chosen})
     if plan.checkpointing:
         import torch
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
 from trainer.body import missing
+from trainer.mixing import RECIPE, Recipe
 from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
 from trainer.plan import Plan
 from trainer.prepare import Report
-from trainer.train import made_before, numbers, train
+from trainer.train import made_before, register, train
 
 ENSEMBLE = "ensemble"
 NETWORK = "small"
@@ -36,25 +39,29 @@ def recommend(
     again: bool,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
+    recipe: Recipe = RECIPE,
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Train each member and fuse them; what the same data and time have already made is used again.
 
     A member whose pretrained file is not here, or that would hear longer than it may, is left out, said aloud. Raises as `train`.
     """
-    plan = {"model": ENSEMBLE, "minutes": minutes}
+    plan: dict[str, Any] = {"model": ENSEMBLE, "minutes": minutes, "budget_mb": budget_mb}
+    plan["recipe"] = json.loads(json.dumps(asdict(recipe)))
     heads = [head for head in HEARING if _can(prepared, head, minutes, say)]
-    digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}".encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}{recipe}{budget_mb}".encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
     if (before := made_before(settings.releases / title, prepared, plan, title)) is not None and not again:
         say("The same data and time have made this release already; --again trains anew.")
         return before
     if not heads:
         say(f"No pretrained model is here: {NETWORK} answers alone.")
-        return train(settings, prepared, report, Plan(model=NETWORK, minutes=minutes), name, again, say)
-    plans = [*(Plan(model=head, minutes=0.0) for head in heads), Plan(model=NETWORK, minutes=minutes * NETWORK_SHARE)]
+        return train(settings, prepared, report, Plan(model=NETWORK, minutes=minutes, recipe=recipe), name, again, say)
+    shares = {**dict.fromkeys(heads, 0.0), NETWORK: minutes * NETWORK_SHARE}
+    plans = [Plan(model=model, minutes=share, recipe=recipe) for model, share in shares.items()]
     with _tracked(settings, prepared, title, say) as tracking:
         parts = [train(settings, prepared, report, one, None, again, say) for one in plans]
-        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress)
+        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress, budget_mb)
 
 
 def fuse_parts(
@@ -66,6 +73,7 @@ def fuse_parts(
     tracking: Any,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases into the release `title`, tracked in the open run. Raises Invalid as `trainer.ensemble.ensemble`."""
     from trainer.ensemble import ensemble
@@ -79,13 +87,12 @@ def fuse_parts(
     origin = Origin(title, commit, tracking.run_id, {"plan": plan, "parts": names})
     folder, part = settings.releases / title, settings.releases / f".{title}.part"
     shutil.rmtree(part, ignore_errors=True)
-    ensemble(prepared, parts, part, origin, say, progress)
+    ensemble(prepared, parts, part, origin, say, progress, budget_mb)
     shutil.rmtree(folder, ignore_errors=True)  # what --again makes anew
     part.rename(folder)  # whole or not at all: until then it has no weights, and nobody may deploy it
     made = load_release(folder)
     tracking.metrics({f"weight.{member.name}": member.weight for member in made.release.members})
-    tracking.metrics(numbers(made.release.metrics))
-    tracking.artifact(made.folder / "release.json", "release")
+    register(tracking, made, prepared, say)
     return made
 
 
@@ -96,16 +103,17 @@ def fuse_named(
     name: str | None,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
+    budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases that are there. Raises Invalid as `fuse_parts`, or if `name` is another release's."""
-    digest = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{[part.digest for part in parts]}{budget_mb}".encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
-    plan = {"model": ENSEMBLE, "parts": [part.digest for part in parts]}
+    plan = {"model": ENSEMBLE, "parts": [part.digest for part in parts], "budget_mb": budget_mb}
     if (before := made_before(settings.releases / title, prepared, plan, title)) is not None:
         say("The same releases were fused already.")
         return before
     with _tracked(settings, prepared, title, say) as tracking:
-        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress)
+        return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress, budget_mb)
 
 
 def _tracked(settings: Settings, prepared: store.Prepared, title: str, say: Callable[[str], None]) -> Any:

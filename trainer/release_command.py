@@ -1,4 +1,4 @@
-"""`soundscape release`: add the day-one release, list releases, show one."""
+"""`soundscape release`: add the day-one release, fetch one from the registry, list releases, show one."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def add(model: str, site: str | None, lat: float | None, lon: float | None, repl
         expected = loaded.release.metrics["prior"]["expected_species"]
         click.echo(f"{expected} of {len(loaded.label_names)} species are expected at {place.latitude:g}, {place.longitude:g}.")
     click.echo(loaded.release.name)
+
+
+@release.command()
+@click.argument("registered")
+def fetch(registered: str) -> None:
+    """Bring a release back from MLflow's registry: MODEL (its newest), MODEL/VERSION or MODEL@ALIAS. The last line is its name."""
+    from trainer import registry
+
+    click.echo(registry.fetch(get_settings(), registered).release.name)
 
 
 @release.command()

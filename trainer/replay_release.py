@@ -16,7 +16,7 @@ from soundscape.audio import SAMPLE_RATE, WINDOW_S, decode, encode_ogg, window_s
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipRecorded, LeftOut, Place, Stages
 from soundscape.features import LOG_MEL, FeatureSpec
-from soundscape.fuse import detect, fuse, listing
+from soundscape.fuse import detect, fuse, fusion_of, listing
 from soundscape.log_mels import read_log_mels
 from soundscape.release import LoadedRelease, Member
 
@@ -106,6 +106,7 @@ class LocalRelease:
             detections=detect(loaded, fused),
             left_out=tuple(LeftOut(member=name, why="the clip's features are not its own") for name in absent),
             calibrated=fused.calibrated,
+            fusion=fusion_of(loaded, members),
             stages=Stages(
                 recorded=clip.recorded_at,
                 published=clip.published_at,

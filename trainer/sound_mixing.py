@@ -11,7 +11,8 @@ import numpy.typing as npt
 from soundscape.audio import SAMPLE_RATE, WINDOW_S
 from trainer import store
 from trainer.evaluation.hear import SILENCE, sound_of
-from trainer.mixing import Recipe, Urn, mark
+from trainer.mixing import Recipe, Urn, lay, mark
+from trainer.pseudo import known
 
 Float32 = npt.NDArray[np.float32]
 
@@ -36,6 +37,7 @@ class SoundMixer:
         self._columns = [tuple(column[label] for label in item.labels) for item in self._clips]
         self._urn = Urn([own[0] for own in self._columns], [item.weight for item in self._clips], len(column), recipe.rarity)
         self._labels, self._rng, self._recipe = len(column), rng, recipe
+        self._known = known(prepared, recipe.pseudo)
 
     def window(self) -> tuple[Float32, Float32, Float32]:
         """One window, float32 (LENGTH,) at 32 kHz, with truth and weight (labels,), which are those of `Mixer.window`.
@@ -44,11 +46,11 @@ class SoundMixer:
         """
         rng, recipe = self._rng, self._recipe
         truth, weight = np.zeros(self._labels, np.float32), np.ones(self._labels, np.float32)
-        wave = bed = self._bed()
+        wave = bed = self._bed(truth, weight)
         for _ in range(rng.choice(len(recipe.calls), p=recipe.calls)):
             clip = self._urn.draw(rng)
             wave = wave + self._placed(self._sound(self._clips[clip]), bed)
-            mark(self._columns[clip], truth, weight)
+            mark(self._columns[clip], truth, weight, recipe)
         weight[truth > 0] = 1.0
         peak = float(np.abs(wave).max())
         return wave if peak <= PEAK else np.asarray(wave * (PEAK / peak), np.float32), truth, weight
@@ -56,7 +58,7 @@ class SoundMixer:
     def _placed(self, sound: Float32, bed: Float32) -> Float32:
         """A stretch of a clip somewhere in the window, so loud over the bed as the recipe draws."""
         rng, recipe = self._rng, self._recipe
-        call = _loudest(sound, int(rng.uniform(*recipe.call_s) * SAMPLE_RATE), rng)
+        call = _loudest(sound, int(rng.uniform(*recipe.call_s) * SAMPLE_RATE), rng, recipe.loudest_of)
         inside = min(call.size, int(recipe.min_inside_s * SAMPLE_RATE))
         at = int(rng.integers(inside - call.size, LENGTH - inside + 1))
         first, last = max(0, at), min(LENGTH, at + call.size)
@@ -65,11 +67,18 @@ class SoundMixer:
         out[first:last] = call[first - at : last - at] * np.float32(gain)
         return out
 
-    def _bed(self) -> Float32:
+    def _bed(self, truth: Float32, weight: Float32) -> Float32:
+        """Sound that calls are laid over, float32 (LENGTH,); what is known to call in it is said in truth and weight."""
         rng, bed = self._rng, None
         if self._beds and rng.random() < self._recipe.recorded_bed:
-            sound = self._sound(self._beds[int(rng.integers(len(self._beds)))])
-            start = int(rng.integers(0, max(1, sound.size - LENGTH)))
+            item = self._beds[int(rng.integers(len(self._beds)))]
+            sound, there = self._sound(item), self._known.get(item.name)
+            if there is None:
+                start = int(rng.integers(0, max(1, sound.size - LENGTH)))
+            else:
+                window = int(rng.integers(len(there.truth)))
+                lay(there, window, truth, weight)
+                start = window * LENGTH
             bed = np.resize(sound[start : start + LENGTH], LENGTH)
         if bed is None or np.abs(bed).max() <= SILENCE:  # a recorder's gap is no bed
             bed = _noise(rng)
@@ -84,11 +93,11 @@ def _decoded(path: Path) -> Float32:
     return sound_of(path)
 
 
-def _loudest(sound: Float32, length: int, rng: np.random.Generator) -> Float32:
-    """The loudest of three stretches: a call more often than not, and not always the same."""
+def _loudest(sound: Float32, length: int, rng: np.random.Generator, tries: int) -> Float32:
+    """The loudest of some stretches."""
     if sound.size <= length:
         return sound
-    starts = rng.integers(0, sound.size - length, 3)
+    starts = rng.integers(0, sound.size - length, tries)
     return max((sound[start : start + length] for start in starts), key=_rms)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soundscape.errors import Unavailable
 from soundscape.settings import Settings
 
+if TYPE_CHECKING:
+    from soundscape.release import LoadedRelease
+
 EXPERIMENT = "soundscape"
+RELEASE = "release"
+"""Artifact folder of a run that holds the release it made, whole: what `soundscape release fetch` brings back."""
 
 
 def reachable(uri: str) -> bool:
@@ -64,26 +70,27 @@ class Run:
         """Log a file."""
         self._do(lambda mlflow: mlflow.log_artifact(str(path), folder))
 
-    def register(self, path: Path, name: str, tags: Mapping[str, str]) -> str | None:
-        """Register a model file as a new version; its number, or None if that failed. Aliases are the deployer's to give.
+    def register(self, made: LoadedRelease, name: str) -> str | None:
+        """Register a release as a new version, with all its files; its number, or None if that failed. Aliases are the deployer's to give.
 
-        An ONNX file becomes a model that MLflow can load; of another kind the file itself is kept with the version.
+        One of a single ONNX model is also a model that MLflow itself can load.
         """
 
         def work(mlflow: Any) -> str:
-            if path.suffix == ".onnx":
+            member, kept = made.release.members[0], RELEASE
+            mlflow.log_artifacts(str(made.folder), RELEASE)
+            if len(made.release.members) == 1 and member.runtime == "onnx":
                 import onnx
 
                 # `save_as_external_data` would empty the model object
-                mlflow.onnx.log_model(onnx.load(str(path)), name="model", save_as_external_data=False)
-            else:
-                mlflow.log_artifact(str(path), "model")
+                mlflow.onnx.log_model(onnx.load(str(made.folder / member.file)), name="model", save_as_external_data=False)
+                kept = "model"
             client = mlflow.MlflowClient()
             if not client.search_registered_models(f"name='{name}'"):
                 client.create_registered_model(name)
             run_id = mlflow.active_run().info.run_id
-            made = client.create_model_version(name, f"runs:/{run_id}/model", run_id, tags=dict(tags))
-            return str(made.version)
+            tags = {"release": made.release.name, "digest": made.digest, "licence": ", ".join(made.release.licences)}
+            return str(client.create_model_version(name, f"runs:/{run_id}/{kept}", run_id, tags=tags).version)
 
         found = self._do(work)
         return None if found is None else str(found)
@@ -100,28 +107,31 @@ class Run:
             return None
 
 
+def quiet_mlflow() -> None:
+    """Before MLflow is imported: it gives up soon, calls nobody, and logs what has failed alone."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
 @contextmanager
 def tracked(settings: Settings, folder: Path, name: str, say: Callable[[str], None], resume: Path | None = None) -> Iterator[Run]:
     """An MLflow run on the stack's server, or on SQLite in `folder` where no server answers (said aloud).
 
     `resume` is a file that holds the run's id, so that training which goes on after a kill goes on in the same run.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    quiet_mlflow()
     uri, spare = settings.tracking_uri, f"sqlite:///{folder / 'logs' / 'mlflow.db'}"
     if uri.startswith("http") and not reachable(uri):
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         say(f"MLflow does not answer at {uri}; this run is kept in {folder / 'logs' / 'mlflow.db'}.")
         uri = spare
-    import logging
-
     import mlflow
 
-    for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(uri)
     run = Run(mlflow, spare, say)
     try:

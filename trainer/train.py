@@ -68,16 +68,19 @@ def train(
             from trainer.body import body_of
             from trainer.head import make_head
 
-            made = make_head(prepared, body_of(plan.model), folder, origin, say, _told(say), champion)
+            made = make_head(prepared, body_of(plan.model), folder, origin, say, _told(say), champion, plan.recipe)
         else:
             made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
-        served = made.folder / made.release.members[0].file
-        tracking.metrics(numbers(made.release.metrics))
-        tracking.artifact(folder / "release.json", "release")
-        tags = {"release": release_name, "digest": made.digest, "licence": made.release.members[0].licence}
-        if version := tracking.register(served, _registered_as(prepared), tags):
-            say(f"Registered in MLflow as {_registered_as(prepared)} version {version}.")
+        register(tracking, made, prepared, say)
     return made
+
+
+def register(tracking: Run, made: LoadedRelease, prepared: store.Prepared, say: Callable[[str], None]) -> None:
+    """Log a release's metrics and register it under the name of its data."""
+    tracking.metrics(numbers(made.release.metrics))
+    name = prepared.folder.name.rpartition("-")[0]
+    if version := tracking.register(made, name):
+        say(f"Registered in MLflow as {name} version {version}.")
 
 
 def _network(
@@ -157,8 +160,6 @@ def _trained(state: Path, prepared: store.Prepared, plan: Plan) -> tuple[Any, di
     return learner.average.module, training
 
 
-def _registered_as(prepared: store.Prepared) -> str:
-    return prepared.folder.name.rpartition("-")[0]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

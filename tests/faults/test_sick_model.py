@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from consumers.model_server import build
 from soundscape.errors import Reason
+from soundscape.release import LoadedRelease, write_release
 from soundscape.testing import Stack, ogg, running_stack, tone_release, wait_for
 from soundscape.testing_log import Log, clip
 
@@ -43,9 +47,18 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def deploy_with_switch(stack: Stack, site: str, fault: str) -> Path:
-    """Deploy a release to the site whose model is sick while the file that is returned is there."""
-    loaded, switch = tone_release(stack.settings.releases / site, site), stack.settings.root / f"{site}.off"
+def two_members(releases: Path, name: str) -> LoadedRelease:
+    """The release `tones`, twice: two members that answer alike."""
+    one, other = (tone_release(releases / part, part) for part in (name, f"{name}-other"))
+    second = other.release.members[0].model_copy(update={"name": "chimes", "file": "chimes.onnx"})
+    shutil.copy2(other.folder / "model.onnx", one.folder / second.file)
+    return write_release(one.folder, one.release.model_copy(update={"members": (*one.release.members, second)}))
+
+
+def deploy_with_switch(stack: Stack, loaded: LoadedRelease, fault: str) -> Path:
+    """Deploy a release, to a site of its name, whose first model is sick while the file that is returned is there."""
+    site = loaded.release.name
+    switch = stack.settings.root / f"{site}.off"
     member = loaded.release.members[0]
     build(stack.settings, loaded, member)  # the deployer leaves what it finds there
     runner = stack.settings.model_repository / member.triton_name / "1" / "model.py"
@@ -59,7 +72,7 @@ def deploy_with_switch(stack: Stack, site: str, fault: str) -> Path:
 def test_a_sick_models_clips_wait_aside_and_are_answered_when_it_heals(hasty: Stack, how: str) -> None:
     """`model-unavailable` for each of its site's clips, on both lanes; nobody sends them again but the deployer."""
     stack, site = hasty, f"sick-{how}"
-    switch = deploy_with_switch(stack, site, FAULTS[how])
+    switch = deploy_with_switch(stack, tone_release(stack.settings.releases / site, site), FAULTS[how])
     before = stack.audit()
     with Log(stack.settings) as log:
 
@@ -88,3 +101,28 @@ def test_a_sick_models_clips_wait_aside_and_are_answered_when_it_heals(hasty: St
     found = stack.audit()
     assert (found["lost"], found["twice"], found["dead"]) == (0, 0, before["dead"])
     assert found["accepted"] == found["predicted"] + found["dead"] == before["accepted"] + 1 + SICK + WELL + 2
+
+
+@pytest.mark.slow
+def test_a_member_that_is_stopped_is_left_out_and_comes_back(hasty: Stack) -> None:
+    """On both lanes the other member answers, and the prediction says who did not; nobody is sent away."""
+    stack, site = hasty, "two"
+    switch = deploy_with_switch(stack, two_members(stack.settings.releases, site), FAULTS["fails"])
+    with Log(stack.settings) as log:
+
+        def left_out(n: int, lane: Literal["live", "bulk"]) -> list[str]:
+            sent = log.send(clip(ogg(5.0, 2000.0 + n), site=site, stream=f"{site}-{lane}-{n}", lane=lane))
+            answer = log.prediction(sent, 60.0)
+            assert [found.label for found in answer.detections] == ["mid"]
+            return [one.member for one in answer.left_out]
+
+        assert left_out(0, "live") == left_out(1, "bulk") == []
+        switch.touch()
+        assert [left_out(2, "live"), left_out(3, "bulk"), left_out(4, "live"), left_out(5, "bulk")] == [["tones"]] * 4
+        switch.unlink()
+        numbers = count(10)
+        wait_for(lambda: left_out(next(numbers), "live") == [], "the member to come back on the live lane")
+        wait_for(lambda: left_out(next(numbers), "bulk") == [], "the member to come back on the bulk lane")
+        assert not log.deaths
+    found = stack.audit()
+    assert (found["lost"], found["twice"]) == (0, 0)

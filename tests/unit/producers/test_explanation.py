@@ -15,7 +15,7 @@ from rich.console import Console
 from producers.evidence import collect
 from producers.explanation import BEST, Evidence, explanation, shown_labels, stages, tour_id_of
 from producers.explanation_text import show
-from soundscape.events import ClipAnalysed, ClipLabelled, Place, Stages, TourSpecies, TourSummed, Window
+from soundscape.events import ClipAnalysed, ClipLabelled, Fusion, Place, Stages, TourSpecies, TourSummed, Window
 from soundscape.features import LOG_MEL
 from soundscape.wire import decode
 
@@ -201,13 +201,16 @@ async def test_an_explanation_is_printed_for_people(world: Any, whole: bool) -> 
     if whole:
         shadow = world.analysed(heard=("frog",)).model_copy(update={"release": "candidate"})
         rows = await world.of("dawn")
-        found = Evidence(answer, found.place, None, world.loaded, judged, [label(clip)], tour(answer), rows, [shadow])
+        fused = answer.model_copy(update={"fusion": Fusion(mean_of="log_odds", weights={"one": 1.0}, context=0.3)})
+        found = Evidence(fused, found.place, None, world.loaded, judged, [label(clip)], tour(answer), rows, [shadow])
     out = io.StringIO()
     show(json.loads(json.dumps(explanation(found))), Console(width=200, file=out))
     text = out.getvalue()
     assert clip in text and "the log has lost it" in text and "predicted" in text and "0.800" in text
     parts = ("Judged species by ana[bold]; wren; [red]", "Labelled species by lea", "candidate: frog 0.80")
-    for part in (*parts, "owl is confirmed; before this clip not counted, after it rejected", "before this clip none, after it 1 in 1"):
+    fused_by = "Fused by the mean of their log odds: one 1.00; 30% of each score from the windows beside it"
+    tour_parts = ("owl is confirmed; before this clip not counted, after it rejected", "before this clip none, after it 1 in 1")
+    for part in (*parts, fused_by, *tour_parts):
         assert (part in text) is whole, part
 
 

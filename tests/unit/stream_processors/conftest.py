@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ def release_of(tmp_path: Path) -> Make:
         name: str = "r1",
         prior: np.ndarray | None = None,
         thresholds: dict[str, float] | None = None,
+        **more: Any,
     ) -> LoadedRelease:
         given = members or {"one": (["a", "b"], 1.0, LOG_MEL)}
         labels = sorted({label for known, _, _ in given.values() for label in known})
@@ -49,6 +51,7 @@ def release_of(tmp_path: Path) -> Make:
             thresholds=thresholds or {},
             prior_file="prior.npy" if prior is not None else None,
             created_at="2026-11-24T00:00:00+00:00",
+            **more,
         )
         release.verify()
         return LoadedRelease(tmp_path, release, f"{ord(name[-1]):064x}")

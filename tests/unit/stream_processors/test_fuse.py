@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from soundscape.calibration import Calibration, Thresholds
 from soundscape.features import LOG_MEL
-from soundscape.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, listing, sound_events
+from soundscape.fuse import DENSE_LABELS, SCORE_FLOOR, Fused, detect, fuse, fusion_of, listing, sound_events
 from soundscape.release import WEEKS, LoadedRelease, week_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,39 @@ def test_a_member_that_is_left_out_takes_its_weight_with_it(release_of: Make) ->
     loaded = release_of({"own": (["c", "a"], 3.0, LOG_MEL), "birdnet": (["a", "b"], 1.0, LOG_MEL)})
     found = fuse(loaded, {"birdnet": scores([0.4, 0.5])}, [False], None)
     np.testing.assert_allclose(found.scores, [[0.4, 0.5, 0.0]], rtol=1e-6)
+
+
+def test_log_odds_are_averaged_where_the_release_says_so(release_of: Make) -> None:
+    """The geometric mean of the odds: who is sure that a species is absent weighs more than in a mean of probabilities."""
+    members = {"one": (["a"], 1.0, LOG_MEL), "two": (["a", "b"], 3.0, LOG_MEL)}
+    loaded = release_of(members, fusion="log_odds")
+    found = fuse(loaded, {"one": scores([0.8]), "two": scores([0.2, 0.9])}, [False], None)
+    odds = (0.8 / 0.2) ** 0.25 * (0.2 / 0.8) ** 0.75
+    np.testing.assert_allclose(found.scores, [[odds / (1 + odds), 0.9]], rtol=1e-5)
+    assert fuse(loaded, {"one": scores([0.8])}, [False], None).scores[0].tolist() == pytest.approx([0.8, 0.0])
+
+
+def test_a_window_is_heard_beside_its_neighbours(release_of: Make) -> None:
+    """Those at the ends stand in for the neighbour that they lack, one alone keeps its score, and silence stays silent."""
+    loaded = release_of({"one": (["a"], 1.0, LOG_MEL)}, context=0.4)
+    found = fuse(loaded, {"one": scores([0.5], [0.9], [0.1])}, [False, False, False], None).scores
+    np.testing.assert_allclose(found[:, 0], [0.6 * 0.5 + 0.2 * (0.5 + 0.9), 0.6 * 0.9 + 0.2 * 0.6, 0.6 * 0.1 + 0.2 * 1.0], rtol=1e-6)
+    assert fuse(loaded, {"one": scores([0.5])}, [False], None).scores.tolist() == [[0.5]]
+    silent = fuse(loaded, {"one": scores([0.5], [0.9], [0.5])}, [False, True, False], None).scores
+    np.testing.assert_allclose(silent[:, 0], [0.6 * 0.5 + 0.2 * 0.5, 0.0, 0.6 * 0.5 + 0.2 * 0.5], rtol=1e-6)
+
+
+def test_a_prediction_tells_how_its_members_were_fused(release_of: Make) -> None:
+    """The shares are those of the members that answered, by taxon where it has its own; one member alone is not fused."""
+    loaded = release_of({"one": (["a"], 1.0, LOG_MEL), "two": (["a"], 3.0, LOG_MEL)}, fusion="log_odds", context=0.3)
+    told = fusion_of(loaded, ["one", "two"])
+    assert told is not None and (told.mean_of, told.context, told.weights) == ("log_odds", 0.3, {"one": 0.25, "two": 0.75})
+    assert (alone := fusion_of(loaded, ["one"])) is not None and alone.weights == {"one": 1.0}
+    frogs = loaded.release.members[0].model_copy(update={"weight_by_taxon": {"Amphibia": 9.0}})
+    changed = loaded.release.model_copy(update={"members": (frogs, loaded.release.members[1])})
+    by_taxon = fusion_of(LoadedRelease(loaded.folder, changed, loaded.digest), ["one", "two"])
+    assert by_taxon is not None and by_taxon.weights_by_taxon == {"Amphibia": {"one": 0.75, "two": 0.25}}
+    assert fusion_of(release_of(), ["one"]) is None
 
 
 def test_a_silent_window_names_nothing(release_of: Make) -> None:

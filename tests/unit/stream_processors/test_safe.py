@@ -56,6 +56,8 @@ class FakeTriton:
         self.hangs: asyncio.Event | None = None
         """What the probes wait for once the script of `sick` has come to its last word."""
         self.late: set[str] = set()
+        self.broken: set[str] = set()
+        """Models that answer neither clips nor probes."""
         self._again = asyncio.Event()
 
     async def asked_times(self, count: int) -> None:
@@ -70,6 +72,9 @@ class FakeTriton:
         self._again.set()
         if model in self.late:
             await asyncio.Event().wait()
+        if model in self.broken:
+            await asyncio.sleep(0)
+            raise ModelFailed(model, "gone")
         error = (self.script.pop(0) if len(self.script) > 1 else self.script[0]) if self.script else None
         await asyncio.sleep(0)
         if error is not None:
@@ -82,7 +87,7 @@ class FakeTriton:
         await asyncio.sleep(0)
         if self.hangs is not None and len(self.sick) == 1:
             await self.hangs.wait()
-        return not ((self.sick.pop(0) if len(self.sick) > 1 else self.sick[0]) if self.sick else False)
+        return model not in self.broken and not ((self.sick.pop(0) if len(self.sick) > 1 else self.sick[0]) if self.sick else False)
 
 
 class FakeSites:
@@ -494,6 +499,39 @@ async def test_a_late_member_is_left_out_of_a_live_answer(release_of: Make) -> N
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("at", ["live", "bulk"])
+async def test_a_member_that_is_stopped_is_left_out_until_it_answers_again(release_of: Make, at: str) -> None:
+    """A guide's clip does not wait for it, a recorder's until it is given up; nobody asks it in between, and it comes back by itself."""
+    loaded = release_of({"one": (["a", "b"], 1.0, LOG_MEL), "two": (["a", "b"], 1.0, LOG_MEL)})
+    lane, stopped = Lane(loaded, at, sick_limit_s=0.0), loaded.release.members[1].triton_name
+    lane.triton.broken = {stopped}
+    for n in range(3):
+        await lane.safe(record(stream=f"s{n}"))
+    assert [[one.member for one in answer.left_out] for answer in lane.answers] == [["two"]] * 3 and not lane.deaths
+    fusions = [answer.fusion.weights for answer in lane.answers if answer.fusion]
+    assert fusions == [{"one": 1.0}] * 3 and not any(answer.calibrated for answer in lane.answers)
+    asked = [model for model, _, _ in lane.triton.asked].count(stopped)
+    assert asked == 1, "nobody waits for it again"
+    lane.triton.broken = set()
+    await asyncio.gather(*lane.processor._sick._aside.values(), *lane.processor._sick._given_up.values())
+    await lane.safe(record(stream="well"))
+    assert not lane.answers[-1].left_out
+
+
+async def test_where_all_members_are_stopped_the_clip_waits_aside(release_of: Make, tmp_path: Path) -> None:
+    """Also where the only one that takes its features is: that is no poison."""
+    wave = FeatureSpec(kind="waveform", sample_rate=48_000)
+    loaded = release_of({"own": (["a", "b"], 1.0, LOG_MEL), "birdnet": (["a", "b"], 1.0, wave)})
+    lane = Lane(loaded, sick_limit_s=0.0)
+    lane.triton.broken = {member.triton_name for member in loaded.release.members}
+    await lane.safe(record())
+    lane.triton.broken = {loaded.release.members[0].triton_name}
+    np.save(tmp_path / "mels.npy", np.full((1, *LOG_MEL.shape), 0.5, np.float16))
+    mels = (tmp_path / "mels.npy").read_bytes()
+    await lane.safe(encode(clip(mels, content_type="application/x-npy", feature_fingerprint=LOG_MEL.fingerprint)))
+    assert [died.reason for died in lane.deaths] == [Reason.MODEL_UNAVAILABLE] * 2 and not lane.answers
 
 
 async def test_uploaded_log_mels_leave_out_the_members_that_hear_sound(release_of: Make, tmp_path: Path) -> None:

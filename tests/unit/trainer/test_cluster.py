@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from soundscape.errors import Invalid
+from soundscape.errors import Invalid, Reason
 from soundscape.settings import HOST, Port, Settings, get_settings
 from trainer.cluster import Request, address_of, require
 from trainer.commands import train
@@ -69,6 +69,18 @@ def test_a_choice_that_a_head_cannot_take_is_refused(settings: Settings, tmp_pat
     for model in ([], ["--model", "birdnet_head"]):
         found = CliRunner().invoke(train, ["--data", str(tmp_path), *model, "--rate", "0.1"])
         assert found.exit_code == 2 and "--rate: only for a network" in found.output
+
+
+def test_a_choice_of_nought_is_a_choice(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def keep(*_: Any, **chosen: Any) -> None:
+        asked.update(chosen)
+        raise Invalid(Reason.BAD_REQUEST, "enough")
+
+    monkeypatch.setattr("trainer.plan.chosen_plan", keep)
+    CliRunner().invoke(train, ["--data", str(tmp_path), "--model", "small", "--smoothing", "0.0"])
+    assert asked == {"smoothing": 0.0}
 
 
 def test_the_cluster_is_the_settings_or_rays_own_variable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

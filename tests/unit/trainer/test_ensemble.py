@@ -13,9 +13,12 @@ from soundscape.errors import Invalid
 from soundscape.features import LOG_MEL
 from soundscape.release import RELEASE_FILE, LoadedRelease, Member, Release, file_digest, load_release, write_release
 from soundscape.settings import Settings
+from trainer import calibrate as calibrate_module
 from trainer import ensemble as module
 from trainer import recommended, store
-from trainer.ensemble import Answered, answer, calibrate, mixtures, unite, with_weights
+from trainer.calibrate import calibrate
+from trainer.ensemble import mixtures, unite, with_weights
+from trainer.fusing import Answered, answer
 from trainer.package import Origin
 from trainer.prepare import prepare
 from trainer.testing import write_folder
@@ -73,6 +76,28 @@ def test_who_hears_weighs_and_who_guesses_does_not(united: LoadedRelease, prepar
     assert spoken[0].startswith("Weights for all taxa: good")
 
 
+def test_a_budget_chooses_the_members(prepared: store.Prepared, tmp_path: Path) -> None:
+    """The best that fit; who has no share is left out, with its file, unless it tells sound events and there is room."""
+    parts = [part(prepared, tmp_path / name, name) for name in ("good", "bad")]
+    (tmp_path / "good" / "good.onnx").write_bytes(bytes(3_000_000))
+    heavy = parts[0].release.members[0].model_copy(update={"digest": file_digest(tmp_path / "good" / "good.onnx")})
+    parts[0] = write_release(tmp_path / "good", parts[0].release.model_copy(update={"members": (heavy,)}))
+    spoken: list[str] = []
+    rain = ("rain",)
+    for budget, events, wanted in ((None, (), ["good"]), (2.0, (), ["bad"]), (None, rain, ["good", "bad"]), (3.0, rain, ["good"])):
+        telling = parts[1].release.members[0].model_copy(update={"events": events})
+        both = [parts[0], write_release(tmp_path / "bad", parts[1].release.model_copy(update={"members": (telling,)}))]
+        united = unite(prepared, both, tmp_path / "fused", ORIGIN)
+        found = with_weights(united, said(prepared), said(prepared), prepared, spoken.append, budget)
+        if budget is None:  # the one that guesses gets nothing
+            found = module._weighted(united, (1.0, 0.0))
+        kept = module._without_idle(found, prepared, both, ORIGIN, spoken.append, budget)
+        assert [member.name for member in kept.release.members] == wanted
+        assert sorted(path.stem for path in kept.folder.glob("*.onnx")) == sorted(wanted)
+    with pytest.raises(Invalid, match=r"No member fits into 1e-06 MB"):
+        with_weights(unite(prepared, parts, tmp_path / "fused", ORIGIN), said(prepared), said(prepared), prepared, spoken.append, 1e-6)
+
+
 def test_members_that_hear_alike_share_evenly(united: LoadedRelease, prepared: store.Prepared) -> None:
     """Two that say the same are told apart by nothing."""
     one = said(prepared)
@@ -83,7 +108,7 @@ def test_members_that_hear_alike_share_evenly(united: LoadedRelease, prepared: s
 
 def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: store.Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """A species that was heard often enough by a curve of its own, the others by one line; the order of its scores stays."""
-    monkeypatch.setattr(module, "CURVE_POSITIVES", 30)
+    monkeypatch.setattr(calibrate_module, "CURVE_POSITIVES", 30)
     one = said(prepared)
     rare = one.truth.copy()
     rare[np.flatnonzero(rare[:, 0])[10:], 0] = False
@@ -95,13 +120,15 @@ def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: stor
     for column in range(len(prepared.labels)):
         order = np.argsort(before[:, column])
         assert (np.diff(after[order, column]) >= -1e-6).all()
-    assert module._calibration_error(after, rare) < 0.5 * module._calibration_error(before, rare)
+    assert calibrate_module._calibration_error(after, rare) < 0.5 * calibrate_module._calibration_error(before, rare)
 
 
 def test_what_does_not_belong_together_is_refused(prepared: store.Prepared, tmp_path: Path) -> None:
     one, twin = part(prepared, tmp_path / "one", "small"), part(prepared, tmp_path / "twin", "small")
     other = part(prepared, tmp_path / "other", "large", data_digest="f" * 64)
-    for parts, says in (([one], "two members"), ([one, twin], "called small"), ([one, other], "other data")):
+    with pytest.raises(Invalid, match="two members"):
+        module.ensemble(prepared, [one], tmp_path / "fused", ORIGIN, lambda _: None, lambda *_: None)
+    for parts, says in (([one, twin], "called small"), ([one, other], "other data")):
         with pytest.raises(Invalid, match=says):
             unite(prepared, parts, tmp_path / "fused", ORIGIN)
 

@@ -32,13 +32,15 @@ class FakeClient:
 def test_a_trained_version_has_its_tags_and_no_alias(tmp_path: Path) -> None:
     """By its digest the deployer finds it; `candidate` is given when a release is offered, not when it is trained."""
     made, client = tone_release(tmp_path, "tones"), FakeClient()
+    kept: list[tuple[str, str]] = []
     mlflow = SimpleNamespace(
+        log_artifacts=lambda folder, name: kept.append((folder, name)),
         onnx=SimpleNamespace(log_model=lambda *_, **__: None), MlflowClient=lambda: client,
         active_run=lambda: SimpleNamespace(info=SimpleNamespace(run_id="run")), exceptions=SimpleNamespace(MlflowException=OSError),
     )  # fmt: skip
-    run, tags = Run(mlflow, "", lambda said: None), {"release": "tones", "digest": made.digest}
-    assert [run.register(made.folder / "model.onnx", "forest", tags) for _ in range(2)] == ["1", "2"]
-    assert client.made == [("forest", tags)] * 2
+    run, tags = Run(mlflow, "", lambda said: None), {"release": "tones", "digest": made.digest, "licence": "CC0"}
+    assert [run.register(made, "forest") for _ in range(2)] == ["1", "2"]
+    assert client.made == [("forest", tags)] * 2 and kept == [(str(made.folder), "release")] * 2
 
 
 def test_a_server_that_goes_away_is_said_once_and_the_run_goes_on() -> None:
