@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+SLOW = 0.1
+"""Of the optimizer's rate, as a training begins: at the full one the first steps amplify what rounding differs by."""
+
 
 class SharedNorm(nn.BatchNorm2d):
     """Batch norm over the whole batch, wherever its parts are: the step is then the same on any number of workers.
@@ -57,12 +60,13 @@ def work(config: dict[str, Any]) -> None:
 
     from trainer.bench_memory import LABELS, made_batches, peak_mb
     from trainer.models import build, is_block
-    from trainer.plan import chosen_plan
+    from trainer.plan import RATES, chosen_plan
     from trainer.step import loss_of, optimizer_of
 
     rank, workers, device = dist.get_rank(), dist.get_world_size(), config["device"]
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // train.get_context().get_local_world_size()))
-    plan = chosen_plan(config["model"], 1.0, batch=config["batch"], optimizer=config["optimizer"])
+    rate = RATES[config["optimizer"]] * SLOW
+    plan = chosen_plan(config["model"], 1.0, batch=config["batch"], optimizer=config["optimizer"], rate=rate)
     batches = made_batches(plan.batch, config["steps"])
     before = peak_mb(device)
     torch.manual_seed(0)  # the same weights everywhere, whatever the number of workers
