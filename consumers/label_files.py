@@ -12,13 +12,16 @@ import click
 
 from consumers.follow import read
 from consumers.label_formats import Row, read_rows, write_files
+from consumers.labeler.erase import erase
 from consumers.labeler.queue import review_of
 from consumers.labeler.shelf import Shelf, Span
 from consumers.labeler.species import SiteSpecies, SpeciesList
-from soundscape.errors import Invalid, Reason
+from soundscape.derived import note_folder
+from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.events import NAMESPACE, ClipAnalysed, ClipLabelled
 from soundscape.judgements import opinions, settle
 from soundscape.kafka import abandon, new_consumer, new_producer, read_all, say
+from soundscape.known_sites import require_known
 from soundscape.options import NAME
 from soundscape.settings import Settings, get_settings
 from soundscape.topics import LABELS, PREDICTIONS, SAMPLES
@@ -167,8 +170,13 @@ def labels() -> None:
 @click.option("--site", type=NAME, help="Only this site's labels.")
 def export_command(kind: Format, out: Path, site: str | None) -> None:
     """Write every settled window; one over which two labelers disagree waits for a third."""
-    said = read_shelf(get_settings()).labels(site)
+    settings = get_settings()
+    said = read_shelf(settings).labels(site)
+    if not said:
+        require_known(settings, site)
     settled = settle(said)
+    if kind == "audacity":
+        note_folder(settings, out)  # its files are named by clips; the other formats' one file holds rows, and no sound
     written = write_files(kind, settled.values(), out)
     waiting = len({(one.clip_id, one.start_s) for one in said}) - written
     click.echo(f"{written} windows were written to {out}; {waiting} wait for a third labeler.")
@@ -196,4 +204,9 @@ def import_command(file: Path, kind: Format, by: str, site: str | None) -> None:
             say(producer, LABELS, event)
     finally:
         abandon(producer)
+    for clip in {str(event.clip_id) for event in events if event.verdict == "speech"}:
+        try:
+            erase(settings, clip)  # its sample's sound is the labeler's page's to remove, where it has one
+        except OSError as error:
+            raise Unavailable(f"A file made of clip {clip} cannot be removed ({error}); remove it by hand.") from error
     click.echo(f"{len(events)} windows were labelled by {by} from {len(rows)} rows; what stood already was left as it is.")

@@ -26,13 +26,16 @@ from consumers.quality_rules import (
     judge,
     named_scores,
 )
+from consumers.quality_withheld import Rates, Withheld
 from soundscape.confidence import RECORD
+from soundscape.denied import DenyList
 from soundscape.deployments import read_states
 from soundscape.errors import Invalid
 from soundscape.events import ClipAnalysed, ClipLabelled, ClipSampled
 from soundscape.health import serve_health
 from soundscape.judgements import settle, standing_labels
 from soundscape.kafka import new_consumer, read_all
+from soundscape.known_sites import require_known
 from soundscape.logs import set_up_logging
 from soundscape.metrics import QUALITY, QUALITY_COMPLETED, QUALITY_DRIFT, QUALITY_WITHHELD
 from soundscape.options import NAME
@@ -61,17 +64,21 @@ def measure(settings: Settings, site: str) -> tuple[Quality, dict[str, Drift]]:
     mix: Counter[str] = Counter()
     scores: Counter[float] = Counter()
     with closing(new_consumer(settings)) as consumer:
-        samples = {sample.clip_id: sample for sample in _samples(consumer, site)}
-        labels = (read(PROCESS, ClipLabelled, record) for record in read_all(consumer, [LABELS.name]))
-        settled = settle(label for label in labels if label is not None and label.site == site)
+        taken = list(_samples(consumer, site))
+        samples = {sample.clip_id: sample for sample, _, _ in taken}
+        read_labels = (read(PROCESS, ClipLabelled, record) for record in read_all(consumer, [LABELS.name]))
+        labels = [label for label in read_labels if label is not None and label.site == site]
+        settled, denied = settle(labels), DenyList()
+        for label in labels:
+            denied.apply(label)
         pairs = completed_prefix(samples.values(), settled)
         wanted = {sample.clip_id: sample for sample, _ in pairs}
         heard: dict[str, Heard] = {}
-        drawn: set[str] = set()
+        rates = Rates(((at, rate) for _, at, rate in taken), settings.sample_rate)
+        withheld = Withheld(rates, samples, denied, settings.speech_limit, settings.sample_untold_speech)
         for answer in _answers(consumer, site):
             clip = str(answer.clip_id)
-            if unit(clip) < settings.sample_rate:
-                drawn.add(clip)
+            withheld.take(answer)
             if champion is not None and answer.release == champion.release.name:
                 mix.update(one.label for one in answer.detections)
                 scores.update(named_scores(answer))
@@ -80,7 +87,7 @@ def measure(settings: Settings, site: str) -> tuple[Quality, dict[str, Drift]]:
                 heard[clip] = _heard(answer, sample.start_s)
     quality = judge(pairs, heard)
     quality.sampled = len(samples)
-    quality.withheld = Rate.of(len(drawn - samples.keys()), len(drawn))
+    quality.withheld, quality.withheld_by = withheld.share(), withheld.shares()
     if champion is None:
         return quality, dict.fromkeys((MIX, SCORES), Drift(unknown="no release that is here answers the site"))
     learnt = champion.release.metrics
@@ -90,7 +97,8 @@ def measure(settings: Settings, site: str) -> tuple[Quality, dict[str, Drift]]:
     }
 
 
-def _samples(consumer: Any, site: str) -> Iterator[Sample]:
+def _samples(consumer: Any, site: str) -> Iterator[tuple[Sample, datetime, float]]:
+    """The random samples of a site, each with when it was taken and how likely that was."""
     latest: dict[bytes, dict[str, str] | None] = {}
     for record in read_all(consumer, [SAMPLES.name]):
         latest[record.key] = None if record.value is None else texts(record.headers)  # the sound is not opened
@@ -98,9 +106,9 @@ def _samples(consumer: Any, site: str) -> Iterator[Sample]:
         named = {name.removeprefix(PREFIX): text for name, text in said.items()}
         if named.get("type") == ClipSampled.TYPE and named.get("site") == site and named.get("reason") == "random":
             clip = named["clipid"]
-            day = datetime.fromisoformat(named["sampledat"]).date()
+            at = datetime.fromisoformat(named["sampledat"])
             start_s, release, place = float(named.get("starts", 0.0)), named.get("release", ""), named.get("answerplace")
-            yield Sample(clip, day, unit(clip), release, start_s, place)
+            yield Sample(clip, at.date(), unit(clip), release, start_s, place), at, float(named["probability"])
 
 
 def _answers(consumer: Any, site: str) -> Iterator[ClipAnalysed]:
@@ -135,6 +143,8 @@ def quality(site: str | None, as_json: bool) -> None:
     """Precision, recall and calibration of the live answers, from the completed part of the random sample alone."""
     settings = get_settings()
     found, drift = measure(settings, site or settings.site)
+    if not found.withheld.n:  # not one of its clips was drawn
+        require_known(settings, site)
     if as_json:
         unknown = {what: one.unknown for what, one in drift.items() if one.psi is None}
         click.echo(json.dumps({**asdict(found), "drift": {what: one.psi for what, one in drift.items()}, "drift_not_known": unknown}))
@@ -149,6 +159,9 @@ def _show(found: Quality, drift: Mapping[str, Drift]) -> None:
     console = Console(width=terminal_width())
     counts = f"{found.sampled} random samples, {found.completed} in the completed prefix"
     console.print(f"{counts}; withheld: {_cell(found.withheld)}", highlight=False)
+    for why, share in found.withheld_by.items():
+        if share.value:
+            console.print(f"  withheld, {why}: {_cell(share)}", highlight=False)
     table = Table("release", "species", "precision", "recall", title="By labelers, in hash order (95 % Wilson)")
     for release, (precision, recall) in found.overall.items():
         table.add_row(release, "[bold]all[/]", _cell(precision), _cell(recall))
@@ -212,8 +225,9 @@ def due(settings: Settings, site: str, drift: Mapping[str, Drift]) -> str | None
 
 def _publish(site: str, found: Quality, drift: Mapping[str, Drift]) -> None:
     QUALITY_COMPLETED.labels(site).set(found.completed)
-    if found.withheld.value is not None:
-        QUALITY_WITHHELD.labels(site).set(found.withheld.value)
+    for why, share in found.withheld_by.items():
+        if share.value is not None:
+            QUALITY_WITHHELD.labels(site, why).set(share.value)
     for release, rates in found.overall.items():
         for what, rate in zip(("precision", "recall"), rates, strict=True):
             if rate.value is not None and rate.interval is not None:

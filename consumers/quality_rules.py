@@ -84,6 +84,8 @@ class Quality:
     """Windows of the completed prefix: nothing else is counted."""
     withheld: Rate = field(default_factory=lambda: Rate(None, 0, None))
     """Share of the clips that the random stratum holds, but that were kept back (speech, mostly) or had gone."""
+    withheld_by: dict[str, Rate] = field(default_factory=dict)
+    """The same by reason: speech, denied, untold, other."""
     species: list[SpeciesQuality] = field(default_factory=list)
     overall: dict[str, tuple[Rate, Rate]] = field(default_factory=dict)
     """By release: precision and recall over all species."""

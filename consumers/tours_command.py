@@ -12,6 +12,7 @@ from consumers.tour_baseline import compare, guided, import_baseline, kept_basel
 from consumers.tour_recount import differences, read_summaries
 from soundscape.errors import Invalid, Reason
 from soundscape.events import TourSummed
+from soundscape.known_sites import require_known
 from soundscape.options import NAME
 from soundscape.settings import get_settings
 from soundscape.terminal import terminal_width
@@ -38,6 +39,8 @@ def tours() -> None:
 def list_command(site: str | None, everything: bool, limit: int, as_json: bool) -> None:
     """The tours, the newest first."""
     found = [one for one in _summaries(site) if everything or guided(one)]
+    if not found:
+        require_known(get_settings(), site)
     newest = sorted(found, key=lambda one: one.at, reverse=True)[:limit]
     if as_json:
         click.echo(json.dumps([one.model_dump(mode="json", exclude={"heard"}) for one in newest]))

@@ -30,7 +30,9 @@ QUALITY = Gauge(
     "soundscape_quality", "Precision and recall over the completed random sample, with bounds", ("site", "release", "what", "bound")
 )
 QUALITY_COMPLETED = Gauge("soundscape_quality_completed", "Windows of the completed prefix of the random sample", ("site",))
-QUALITY_WITHHELD = Gauge("soundscape_quality_withheld", "Share of the random stratum that nobody was given to label", ("site",))
+QUALITY_WITHHELD = Gauge(
+    "soundscape_quality_withheld", "Share of the random stratum that nobody was given to label, by why not", ("site", "reason")
+)
 QUALITY_DRIFT = Gauge("soundscape_quality_drift", "Population stability index against the training set, by what drifts", ("site", "what"))
 SAMPLED = Counter("soundscape_sampled_total", "Samples published for labelers, by reason", ("reason",))
 WITHHELD = Counter(

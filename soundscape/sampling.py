@@ -146,10 +146,15 @@ def tells_speech(answer: ClipAnalysed) -> bool:
     return any(SPEECH in window.events for window in answer.windows)
 
 
+def voices(answer: ClipAnalysed, limit: float) -> frozenset[int]:
+    """The windows in which a voice reaches the limit, or may. None where no voice can be told."""
+    untold = 1.0 if tells_speech(answer) else 0.0
+    return frozenset(n for n, window in enumerate(answer.windows) if window.events.get(SPEECH, untold) >= limit)
+
+
 def private(answer: ClipAnalysed, limit: float) -> frozenset[int]:
     """The windows that nobody may hear: a voice reaches the limit there or next to them. None where no voice can be told."""
-    untold = 1.0 if tells_speech(answer) else 0.0
-    loud = {n for n, window in enumerate(answer.windows) if window.events.get(SPEECH, untold) >= limit}
+    loud = voices(answer, limit)
     return frozenset(near for n in loud for near in (n - 1, n, n + 1) if 0 <= near < len(answer.windows))
 
 

@@ -7,7 +7,7 @@ from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from soundscape.errors import Invalid, Reason
@@ -80,7 +80,13 @@ class Settings(BaseSettings):
     ray_memory_gb: float = Field(0.0, ge=0, description="Memory in GB that it asks for; none in particular unless given")
     ray_gpus: int = Field(0, ge=0, le=1, description="1 trains on a GPU")
     tagger: Path | None = Field(None, description="Weights of EfficientAT's AudioSet tagger (mn04_as_mAP_432.pt); left out unless given")
+    training_speech_limit: float = Field(
+        0.65, gt=0, le=1, description="Speech score by the tagger from which a window of training sound teaches nothing; 1 keeps them all"
+    )
     birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")
+    xeno_canto_key: SecretStr | None = Field(None, description="Key of Xeno-canto's API, from one's account there; for `fetch dates`")
+    xeno_canto_url: str = Field("https://xeno-canto.org/api/3/recordings", description="Where Xeno-canto's API is; a test gives its own")
+    inaturalist_url: str = Field("https://api.inaturalist.org/v1/observations", description="Where iNaturalist's API is; likewise")
 
     @property
     def decoding_children(self) -> int:

@@ -33,11 +33,17 @@ def read_taxonomy(path: Path) -> list[Species]:
 
     Raises Invalid if a column is missing or a label occurs twice.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Invalid(Reason.BAD_REQUEST, f"{path} is no CSV in UTF-8 ({error}); export it again.") from error
     wanted = {"primary_label", "scientific_name", "common_name", "class_name"}
     if not rows or not wanted <= rows[0].keys():
         raise Invalid(Reason.BAD_REQUEST, f"{path} must be a CSV with the columns {', '.join(sorted(wanted))}.")
+    for row in rows:
+        if not row["primary_label"] or any(row[column] is None for column in wanted):
+            raise Invalid(Reason.BAD_REQUEST, f"{path} has a row without all of {', '.join(sorted(wanted))} ({row}); fill it in.")
     species = [
         Species(
             label=row["primary_label"],

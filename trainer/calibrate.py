@@ -11,6 +11,7 @@ from scipy.optimize import isotonic_regression, minimize
 from soundscape.calibration import Calibration, log_odds
 from soundscape.release import LoadedRelease
 from trainer import store
+from trainer.evaluation.measures import reliability
 from trainer.fusing import Answered, answer, changed
 
 Bool = npt.NDArray[np.bool_]
@@ -66,16 +67,16 @@ def calibration_metrics(loaded: LoadedRelease, clips: Answered, composed: Answer
     loaded = changed(loaded, context=0.0)
     plain = changed(loaded, calibration=None)
     curves = loaded.release.calibration.curves if loaded.release.calibration else {}
+    before, after = (reliability(clips.truth, answer(one, clips.by_member, prepared)) for one in (plain, loaded))
     return {
         "fitted_on": f"{len(composed.truth)} composed windows",
-        "error_before": _calibration_error(answer(plain, clips.by_member, prepared), clips.truth),
-        "error_after": _calibration_error(answer(loaded, clips.by_member, prepared), clips.truth),
+        "error_before": expected_error(before),
+        "error_after": expected_error(after),
+        "reliability": after,
         "too_rare": [label for label in prepared.labels if label not in curves],
     }
 
 
-def _calibration_error(scores: Float32, truth: Bool) -> float:
-    """Expected calibration error: the mean distance of confidence from how often it was right, over tenths of the scores (Guo 2017)."""
-    tenth = np.minimum((scores * 10).astype(int), 9).ravel()
-    flat, there = scores.ravel(), truth.ravel()
-    return round(float(sum(abs(flat[tenth == n].sum() - there[tenth == n].sum()) for n in range(10)) / flat.size), 5)
+def expected_error(bins: list[dict[str, float]]) -> float:
+    """Expected calibration error: the mean distance of confidence from how often it was right, over the bins (Guo 2017)."""
+    return round(sum(one["n"] * abs(one["said"] - one["true"]) for one in bins) / sum(one["n"] for one in bins), 5)

@@ -113,6 +113,8 @@ def read_catalog(folder: Path) -> Catalog:
     known = {one.label for one in species}
     clips, dates = [], read_dates(folder)
     for row in _read(folder / "train.csv", ("primary_label", "filename")):
+        if not row["primary_label"] or not row["filename"]:
+            raise _invalid(f"train.csv has a row without primary_label or filename ({row}); fill it in, or leave the row out")
         labels = (row["primary_label"], *parse_labels(row.get("secondary_labels") or ""))
         if row["primary_label"] not in known:
             raise _invalid(f"train.csv names {row['primary_label']!r}, which taxonomy.csv lacks; add it there")
@@ -171,11 +173,14 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
 
 
 def _read(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if missing := set(wanted) - set(reader.fieldnames or ()):
-            raise _invalid(f"{path} lacks the column {', '.join(sorted(missing))}")
-        return list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
+            reader = csv.DictReader(file)
+            if missing := set(wanted) - set(reader.fieldnames or ()):
+                raise _invalid(f"{path} lacks the column {', '.join(sorted(missing))}; add it")
+            return list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _invalid(f"{path} is no CSV in UTF-8 ({error}); export it again") from error
 
 
 def _invalid(what: str) -> Invalid:

@@ -31,14 +31,18 @@ _budget = click.option(
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
 def prepare(data: Path) -> None:
     """Check every file, split by recording, and store what a model sees; goes on where an earlier run stopped."""
-    prepared, report = prepare_data(data)
-    _show(report)
+    from trainer.prepare_table import show_report
     from trainer.tracking import tracked
+
+    prepared, report = prepare_data(data)
+    show_report(report)
 
     with tracked(get_settings(), prepared.folder, f"prepare {prepared.folder.name}", click.echo) as tracking:
         tracking.tags({"data_digest": prepared.digest, "feature_fingerprint": prepared.spec.fingerprint, "data": data.name})
         tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
         tracking.metrics({"data.left_out": len(report.left_out)})
+        if report.speech is not None:
+            tracking.metrics({"data.speech_windows": report.speech.windows})
         tracking.artifact(prepared.folder / "report.json", "prepare")
     click.echo(prepared.folder)
 
@@ -161,27 +165,6 @@ def prepare_data(data: Path) -> tuple[store.Prepared, Report]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         return run(data, get_settings().root / "datasets", bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
-
-
-def _show(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("role", "sounds", "windows of 5 s", "minutes", title="Prepared")
-    for role, one in report.counts.items():
-        table.add_row(role, str(one["sounds"]), str(one["windows"]), f"{one['seconds'] / 60:.1f}")
-    console = Console(width=terminal_width())
-    console.print(table)
-    console.print(f"{report.placed} clips are kept out of training because they are heard in labelled soundscapes.")
-    if report.unseen:
-        console.print(f"No training clip of: {', '.join(report.unseen)}.")
-    if report.cut:
-        console.print(f"Only the first minute was taken of {len(report.cut)} longer sounds.")
-    if report.left_out:
-        left = Table("left out", "reason", "", title=f"{len(report.left_out)} left out (all in report.json)")
-        for gone in report.left_out[:20]:
-            left.add_row(gone.name, gone.reason, gone.detail)
-        console.print(left)
 
 
 def _show_metrics(metrics: dict[str, Any]) -> None:

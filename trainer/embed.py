@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -117,31 +118,41 @@ def _heard(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
 
 def _write(target: Path, save: Callable[[Any], None]) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        save(file)
+    file = io.BytesIO()
+    save(file)
+    part.write_bytes(file.getbuffer())  # numpy itself does not say that a disk is full, but that so many bytes were not written
     part.replace(target)
 
 
 @lru_cache(maxsize=1)
 def _embedder(model: Path) -> Callable[[Float32], Float32]:
     """Embeddings float32 (windows, chunks, numbers) of sound float32 (windows, chunks, samples), by a model file."""
-    if model.suffix == ".tflite":
-        return partial(run, interpreter(model))
+    return partial(run, interpreter(model)) if model.suffix == ".tflite" else by_onnx(model, EMBEDDING)
+
+
+@lru_cache(maxsize=1)
+def by_onnx(model: Path, output: str) -> Callable[[Float32], Float32]:
+    """One output float32 (windows, ...) of an ONNX file, of sound float32 (windows, chunks, samples); on one core, window by window."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda sound: np.concatenate([session.run([EMBEDDING], {name: one[None]})[0] for one in sound])
+    return lambda sound: np.concatenate([session.run([output], {name: one[None]})[0] for one in sound])
 
 
 def _home(prepared: store.Prepared, body: Body) -> tuple[Path, Path]:
     """Where embeddings are kept, and the file that gives them; both are named by the pretrained file's digest."""
     home = prepared.folder / "processed" / f"embeddings-{body.digest}"
-    model = prepared.folder / "raw" / f"embedder-{body.digest}{body.suffix}"
     home.mkdir(parents=True, exist_ok=True)
+    return home, embedder_file(prepared.folder, body)
+
+
+def embedder_file(folder: Path, body: Body) -> Path:
+    """The file that gives a body's embeddings (and, where it tells sound events, those), made once for a prepared data set's folder."""
+    model = folder / "raw" / f"embedder-{body.digest}{body.suffix}"
     if not model.is_file():
         cut = body.embedder()
         _write(model, lambda file: file.write(cut))
-    return home, model
+    return model

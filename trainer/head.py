@@ -137,7 +137,7 @@ def _rows(prepared: store.Prepared, heard: dict[str, Float32], composed: Scenes,
     column = {label: n for n, label in enumerate(prepared.labels)}
     rows, truth, weight = [], [], []
     for item in prepared.of(store.TRAIN):
-        own = heard[item.name].mean(axis=1)
+        own = np.stack([one.mean(axis=0) for n, one in enumerate(heard[item.name]) if n not in item.voices])
         said, known = np.zeros(len(column), np.float32), np.full(len(column), np.float32(item.weight))
         mark([column[label] for label in item.labels], said, known, recipe)
         known[column[item.labels[0]]] = item.weight

@@ -47,9 +47,9 @@ class Stream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
 def mixer_of(prepared: store.Prepared, role: str, rng: np.random.Generator, recipe: Recipe) -> Mixer:
     """A mixer of a role's clips, over the unlabelled soundscapes where there are any."""
     column = {label: n for n, label in enumerate(prepared.labels)}
-    clips = [Source(prepared.decibels(item), tuple(column[label] for label in item.labels), item.weight) for item in prepared.of(role)]
+    clips = [Source(prepared.taught(item), tuple(column[label] for label in item.labels), item.weight) for item in prepared.of(role)]
     told = known(prepared, recipe.pseudo)
-    beds = [Bed(prepared.decibels(item), told.get(item.name)) for item in prepared.of(store.BED)]
+    beds = [Bed(prepared.taught(item), told.get(item.name)) for item in prepared.of(store.BED)]
     return Mixer(clips, beds, len(column), rng, recipe, prepared.spec)
 
 

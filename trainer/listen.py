@@ -24,9 +24,22 @@ class Heard:
     """What was found in a file."""
 
     seconds: float
+    """Of the whole file, however much of it is taken."""
     digest: str
+    """Hex SHA-256 of the file."""
     cut: bool
     """Whether the sound was longer than LONGEST_S."""
+    sound: str
+    """Hex SHA-256 of what is taken of it, as 16-bit numbers at 32 kHz: the same for the same sound in another container."""
+
+    @property
+    def taken(self) -> float:
+        """Seconds that are learnt from."""
+        return min(self.seconds, LONGEST_S)
+
+
+class Silent(Invalid):
+    """There is nothing in it but zeros."""
 
 
 def listen(source: Path, target: Path) -> Heard:
@@ -39,16 +52,19 @@ def listen(source: Path, target: Path) -> Heard:
     except OSError as error:
         raise Invalid(Reason.BAD_REQUEST, f"The file cannot be read ({error.strerror}).") from error
     wave, seconds = _decode(body)
-    power = mel_power(wave[: int(LONGEST_S * SAMPLE_RATE)], LOG_MEL)
+    wave = wave[: int(LONGEST_S * SAMPLE_RATE)]
+    power = mel_power(wave, LOG_MEL)
     if power.max() <= SILENCE_POWER:
-        raise Invalid(Reason.NOT_AUDIO, "The file is digital silence.")
+        raise Silent(Reason.NOT_AUDIO, "The file is digital silence.")
     decibels = (10.0 * np.log10(np.maximum(power, SILENCE_POWER))).astype(np.float16)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.save(file, decibels)
+    array = io.BytesIO()
+    np.save(array, decibels)
+    part.write_bytes(array.getbuffer())  # np.save itself does not say that a disk is full, but that so many bytes were not written
     part.replace(target)
-    return Heard(round(seconds, 3), hashlib.sha256(body).hexdigest(), seconds > LONGEST_S + 0.5)
+    sound = hashlib.sha256(np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2").tobytes()).hexdigest()
+    return Heard(round(seconds, 3), hashlib.sha256(body).hexdigest(), seconds > LONGEST_S + 0.5, sound)
 
 
 def _decode(body: bytes) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], float]:

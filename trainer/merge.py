@@ -100,7 +100,7 @@ def _join_taxonomies(tables: list[Path], out: Path) -> None:
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The columns and the rows of a table. Raises OSError."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         return list(reader.fieldnames or ()), list(reader)
 

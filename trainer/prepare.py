@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from soundscape.errors import Invalid, Reason
 from soundscape.features import LOG_MEL
-from soundscape.isolation import ChildPool
 from trainer import store
+from trainer.body import Body
 from trainer.catalog import Catalog, Clip, read_catalog
-from trainer.listen import Heard, listen
+from trainer.hearing import LeftOut, hear
+from trainer.integrity import Integrity, integrity_of
+from trainer.listen import Heard
+from trainer.speech import Speech, tagger_for_speech, without_speech
 from trainer.split import TRAIN, VALIDATION, split
 
-FILES_A_CHILD = 24
-"""A child takes some seconds to start, in which the others hear this many files."""
 MIN_SPECIES = 2
 """A classifier of one species has nothing to tell apart."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file that nothing is learnt from, and why."""
-
-    name: str
-    reason: str
-    detail: str
 
 
 @dataclass
@@ -55,6 +46,9 @@ class Report:
     left_out: list[LeftOut] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     """Labels without a single training clip: the model cannot know them."""
+    speech: Speech | None = None
+    """Human speech that training does not hear; None where nobody listened for it."""
+    integrity: Integrity = field(default_factory=Integrity)
 
 
 def folder_of(datasets: Path, catalog: Catalog) -> Path:
@@ -72,18 +66,29 @@ def prepare(
 ) -> tuple[store.Prepared, Report]:
     """Prepare a data folder under `datasets`, in as many children as there are cores, or in `children`; 0 is this process.
 
+    Where the settings name the tagger's weights, windows of training sound with human speech are left out (trainer/speech.py).
+
     What an earlier, interrupted run has stored is kept. Raises Invalid if the folder does not have the layout, if another
-    process is preparing it, or if nothing is left to learn from.
+    process is preparing it, if the disk is full, or if nothing is left to learn from.
     """
     catalog = read_catalog(data)
+    if catalog.clips and not (catalog.folder / "train_audio").is_dir():
+        what = f"{catalog.folder} has no train_audio with the clips; give a folder in the layout of BirdCLEF 2025 (see README)."
+        raise Invalid(Reason.BAD_REQUEST, what)
+    tagger = tagger_for_speech()  # weights that are named and not there are said before the work
     folder = folder_of(datasets, catalog)
-    for name in ("raw", "processed/train", "processed/validation", "processed/soundscapes", "models", "logs"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    if not (folder / "raw" / "source").is_symlink():
-        (folder / "raw" / "source").symlink_to(catalog.folder)  # the sounds stay where they are
     try:
+        for name in ("raw", "processed/train", "processed/validation", "processed/soundscapes", "models", "logs"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        if not (folder / "raw" / "source").is_symlink():
+            (folder / "raw" / "source").symlink_to(catalog.folder)  # the sounds stay where they are
         with FileLock(folder / "raw" / ".lock", timeout=0):
-            return _prepare(catalog, folder, say, progress, children)
+            return _prepare(catalog, folder, tagger, say, progress, children)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = f"The disk of {folder} is full; free some space and run the same command again, it goes on where it stopped."
+        raise Invalid(Reason.BAD_REQUEST, what) from error
     except Timeout as error:
         raise Invalid(Reason.BAD_REQUEST, f"{folder.name} is being prepared by another process; wait for it.") from error
 
@@ -91,6 +96,7 @@ def prepare(
 def _prepare(
     catalog: Catalog,
     folder: Path,
+    tagger: tuple[Body, float] | None,
     say: Callable[[str], None],
     progress: Callable[[int, int], None] | None,
     children: int | None,
@@ -101,26 +107,30 @@ def _prepare(
         **{f"train_audio/{clip.filename}": f"processed/{sides[clip.filename]}/{clip.filename}" for clip in catalog.clips},
         **{f"train_soundscapes/{name}": f"processed/soundscapes/{name}" for name in (*catalog.labelled, *catalog.unlabelled)},
     }
-    wanted = {name: str(Path(file).with_suffix(".npy")) for name, file in wanted.items()}
-    heard = asyncio.run(_hear(catalog.folder, folder, wanted, progress, children))
+    wanted = {name: f"{file.removesuffix('.ogg')}.npy" for name, file in wanted.items()}
+    heard = asyncio.run(hear(catalog.folder, folder, wanted, progress, children))
     items = []
-    first_with: dict[str, str] = {}
-    by_name = {f"train_audio/{clip.filename}": clip for clip in _merged(catalog, heard)}
+    merged, twin_of = _merged(catalog, heard, sides)
+    by_name = {f"train_audio/{clip.filename}": clip for clip in merged}
     for name, file in wanted.items():
         found = heard[name]
         if isinstance(found, LeftOut):
             report.left_out.append(found)
             continue
         clip = by_name.get(name)
-        if clip is not None and (twin := first_with.setdefault(found.digest, name)) != name:
+        if (twin := twin_of.get(name)) is not None:
             report.left_out.append(LeftOut(name, "duplicate", f"the same sound as {twin}, which carries its labels too"))
             continue
         role = sides[clip.filename] if clip else store.JUDGE if Path(name).name in catalog.labelled else store.BED
         labels = clip.labels if clip else ()
         recording, weight = (clip.recording, clip.weight) if clip else (Path(name).stem, 1.0)
-        items.append(store.Item(name, role, labels, recording, file, found.seconds, found.digest, weight))
+        items.append(store.Item(name, role, labels, recording, file, found.taken, found.digest, weight))
         if found.cut:
             report.cut.append(name)
+    if tagger is not None:
+        say(f"Listening for human speech in what is learnt from, by the tagger {tagger[0].digest} ...")
+        items, report.speech = without_speech(catalog.folder, folder, items, *tagger, progress, children)
+        report.left_out += [LeftOut(name, "speech", "somebody speaks in nearly all of it") for name in report.speech.whole]
     known = {label for item in items if item.role == TRAIN for label in item.labels[:1]}
     if len(known) < MIN_SPECIES:
         raise Invalid(
@@ -130,98 +140,39 @@ def _prepare(
     report.digest = prepared.digest
     report.placed = sum(clip.recording in catalog.placed for clip in catalog.clips)
     report.unseen = sorted(set(catalog.labels) - known)
+    report.integrity = integrity_of(catalog, heard, items)
     _count(report, prepared)
     store.save(prepared)
     store.write_text(folder / "report.json", json.dumps(asdict(report), indent=1))
-    say(f"Prepared {len(items)} sounds in {folder}; left out {len(report.left_out)}.")
+    unheard = "" if tagger else "; nobody listened for human speech (SOUNDSCAPE_TAGGER)"
+    say(f"Prepared {len(items)} sounds in {folder}; left out {len(report.left_out)}{unheard}.")
     return prepared, report
 
 
-def _merged(catalog: Catalog, heard: dict[str, Heard | LeftOut]) -> Iterable[Clip]:
-    """The clips; of the same sound in several species' folders the first carries the labels of all, the primary ones first."""
+def _merged(catalog: Catalog, heard: dict[str, Heard | LeftOut], sides: dict[str, str]) -> tuple[list[Clip], dict[str, str]]:
+    """The clips, and whose twin each of the others is; one of those with the same sound carries the labels of all, the primary ones first.
+
+    That is one that is judged by, if there is one: a sound that judges is not learnt from under another name.
+    """
     twins: dict[str, list[Clip]] = {}
     for clip in catalog.clips:
         found = heard[f"train_audio/{clip.filename}"]
         if isinstance(found, Heard):
-            twins.setdefault(found.digest, []).append(clip)
+            twins.setdefault(found.sound, []).append(clip)
+    merged, twin_of = list[Clip](), dict[str, str]()
     for same in twins.values():
         labels = [clip.labels[0] for clip in same] + [label for clip in same for label in clip.labels[1:]]
-        yield replace(same[0], labels=tuple(dict.fromkeys(labels)))
-        yield from same[1:]
-
-
-async def _hear(
-    source: Path, folder: Path, wanted: dict[str, str], progress: Callable[[int, int], None] | None, children: int | None
-) -> dict[str, Heard | LeftOut]:
-    """Every sound heard, those of an earlier run from the ledger."""
-    ledger = folder / "raw" / "ledger.jsonl"
-    before = _read_ledger(ledger)
-    done: dict[str, Heard | LeftOut] = {}
-    todo = []
-    for name, file in wanted.items():
-        entry = before.get(name)
-        if entry and entry["stamp"] == _stamp(source / name) and entry["file"] == file and (folder / file).is_file():
-            done[name] = Heard(**entry["heard"])
-        else:
-            todo.append(name)
-    if progress:
-        progress(len(done), len(wanted))
-    if not todo:
-        return done
-    cores = len(os.sched_getaffinity(0))
-    wish = min(cores, -(-len(todo) // FILES_A_CHILD)) if children is None else children
-    pool, gate = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * 4)
-
-    async def one(name: str) -> None:
-        async with gate:
-            try:
-                paths = source / name, folder / wanted[name]
-                heard = await pool.run(listen, *paths) if pool else listen(*paths)
-            except Invalid as error:
-                done[name] = LeftOut(name, str(error.reason), error.detail)
-            else:
-                done[name] = heard
-                entry = {"name": name, "file": wanted[name], "stamp": _stamp(source / name), "heard": asdict(heard)}
-                book.write(json.dumps(entry) + "\n")
-                book.flush()
-            if progress:
-                progress(len(done), len(wanted))
-
-    with ledger.open("a", encoding="utf-8") as book:
-        try:
-            await asyncio.gather(*(one(name) for name in todo))
-        finally:
-            if pool:
-                pool.close()
-    return done
-
-
-def _read_ledger(path: Path) -> dict[str, dict[str, Any]]:
-    """Entries by name; the last one counts, and a line that a kill cut off counts for nothing."""
-    entries = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            entries[entry["name"]] = entry
-    return entries
-
-
-def _stamp(path: Path) -> list[int] | None:
-    """Size and time of a file, other when it was changed."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+        first = min(same, key=lambda clip: sides[clip.filename] != VALIDATION)
+        merged.append(replace(first, labels=tuple(dict.fromkeys([*first.labels[:1], *labels]))))
+        twin_of |= {f"train_audio/{clip.filename}": f"train_audio/{first.filename}" for clip in same if clip.filename != first.filename}
+    return merged, twin_of
 
 
 def _digest(catalog: Catalog, items: list[store.Item]) -> str:
     digest = hashlib.sha256(LOG_MEL.fingerprint.encode())
     for item in sorted(items, key=lambda one: one.name):
-        digest.update(json.dumps([item.name, item.role, item.labels, item.digest, *([item.weight] if item.weight != 1.0 else [])]).encode())
+        more = [*([item.weight] if item.weight != 1.0 else []), *([{"voices": item.voices}] if item.voices else [])]
+        digest.update(json.dumps([item.name, item.role, item.labels, item.digest, *more]).encode())
     digest.update(json.dumps([asdict(row) for row in catalog.rows]).encode())
     digest.update(json.dumps(catalog.labels).encode())
     return digest.hexdigest()
@@ -230,7 +181,7 @@ def _digest(catalog: Catalog, items: list[store.Item]) -> str:
 def _count(report: Report, prepared: store.Prepared) -> None:
     for role in (TRAIN, VALIDATION, store.BED, store.JUDGE):
         items = prepared.of(role)
-        windows = sum(store.count(prepared.decibels(item).shape[1]) for item in items)
+        windows = sum(store.count(prepared.decibels(item).shape[1]) - len(item.voices) for item in items)
         report.counts[role] = {"sounds": len(items), "windows": windows, "seconds": round(sum(item.seconds for item in items))}
     for role in (TRAIN, VALIDATION):
         for label, n in Counter(item.labels[0] for item in prepared.of(role)).items():

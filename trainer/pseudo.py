@@ -5,7 +5,7 @@ One round is a release that hears and a training that learns from it; the next r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,16 @@ def hear(prepared: store.Prepared, teacher: LoadedRelease, say: Callable[[str], 
 
 
 def known(prepared: store.Prepared, name: str) -> Mapping[str, Known]:
-    """What `hear` left under that name, by the item's name; nothing for the empty name."""
+    """What `hear` left under that name, by the item's name, of the windows that teach; nothing for the empty name."""
     if not name:
         return {}
     with np.load(_file(prepared, name), allow_pickle=False) as heard:
-        return {item.name: _known(heard[item.digest].astype(np.float32)) for item in prepared.of(store.BED)}
+        beds = [item for item in prepared.of(store.BED) if item.digest in heard.files]
+        return {item.name: _known(heard[item.digest].astype(np.float32), item.voices) for item in beds}
 
 
-def _known(confidence: Float32) -> Known:
+def _known(confidence: Float32, voices: Sequence[int]) -> Known:
+    confidence = confidence[[n for n in range(len(confidence)) if n not in voices]]  # as the sound is without them
     there, away = confidence >= PRESENT, confidence <= ABSENT
     return Known(there.astype(np.float32), (there | away).astype(np.float32))
 

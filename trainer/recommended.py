@@ -77,6 +77,7 @@ def fuse_parts(
 ) -> LoadedRelease:
     """Fuse releases into the release `title`, tracked in the open run. Raises Invalid as `trainer.ensemble.ensemble`."""
     from trainer.ensemble import ensemble
+    from trainer.evaluation.plots import reliability_plot
     from trainer.package import Origin
     from trainer.tracking import git_commit
 
@@ -92,6 +93,7 @@ def fuse_parts(
     part.rename(folder)  # whole or not at all: until then it has no weights, and nobody may deploy it
     made = load_release(folder)
     tracking.metrics({f"weight.{member.name}": member.weight for member in made.release.members})
+    tracking.text(reliability_plot(made.release.metrics["calibration"]["reliability"]), "plots/reliability.svg")
     register(tracking, made, prepared, say)
     return made
 

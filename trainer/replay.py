@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.errors import Invalid, Reason
+from soundscape.known_sites import require_known
 from soundscape.options import NAME
 from soundscape.settings import get_settings
 from soundscape.terminal import terminal_width
@@ -78,11 +79,15 @@ def _run(request: Request, out: Path | None, quiet: bool) -> dict[str, Any]:
         if out is not None:
             from trainer.replay_dataset import make_dataset
 
+            require_known(get_settings(), request.site)  # of a site without a release people cannot have said anything
             return make_dataset(get_settings(), request, out.expanduser().absolute(), progress)
         from trainer.replay_answers import replay_release
 
         _check_name(request.release or "")
-        return replay_release(get_settings(), request, progress)
+        manifest = replay_release(get_settings(), request, progress)
+        if not manifest["answered"] and not manifest["left_out"]:  # a site's clips may lie there before it has a release
+            require_known(get_settings(), request.site)
+        return manifest
 
 
 def _shown(bars: Any) -> Progress:

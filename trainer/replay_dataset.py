@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from soundscape.answers import write_whole
 from soundscape.denied import read_denied
+from soundscape.derived import note_folder
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ClipAnalysed, ClipLabelled, ClipRecorded, ClipSampled, FeedbackGiven
 from soundscape.events import clip_id as identity
@@ -29,6 +30,7 @@ from trainer.replay_log import Batch, Journal, batches, following
 from trainer.replay_pseudo import Speech, pseudo_pieces
 from trainer.replay_run import Plan, Progress, Request, run_in
 from trainer.replay_species import Names, read_names
+from trainer.replay_voices import Voices
 
 Stretches = list[tuple[float, float | None]]
 """Start and end in seconds; None: to the end."""
@@ -70,22 +72,30 @@ class Building:
         left: Counter[str] = Counter()
         known = {label for label in self._names.species if is_safe(label)}
         pseudo: dict[str, list[Piece]] = {}
-        if (least := self._request.pseudo) is not None:
-            speech, untold = Speech(self._settings), self._settings.sample_untold_speech
-            animals = {label for label in known if self._names.species[label].taxon in TAXA}
-            for answer in self._read(PREDICTIONS, ClipAnalysed):
-                lies = answer.place
-                if answer.probe or not self._plan.clips.holds(lies.topic, lies.partition, lies.offset, answer.stages.published):
-                    continue
-                pseudo[str(answer.clip_id)] = pseudo_pieces(answer, least, speech, self._settings.speech_limit, untold, animals, left)
+        judged = {str(one.clip_id) for one in labels} | {str(one.clip_id) for one in feedback}
+        limit, untold, least = self._settings.speech_limit, self._settings.sample_untold_speech, self._request.pseudo
+        voices, speech = Voices(limit, untold), Speech(self._settings)
+        animals = {label for label in known if self._names.species[label].taxon in TAXA}
+        for answer in self._read(PREDICTIONS, ClipAnalysed, judged if least is None else None):
+            lies, clip = answer.place, str(answer.clip_id)
+            if clip in judged:
+                voices.note(answer)
+            if least is None or answer.probe:
+                continue
+            if not self._plan.clips.holds(lies.topic, lies.partition, lies.offset, answer.stages.published):
+                continue
+            pseudo[clip] = pseudo_pieces(answer, least, speech, limit, untold, animals, left)
         found = wanted(labels, feedback, pseudo, read_denied(self._settings), known)
+        voices.leave_out(found)
         found.left.update(left)
         return found
 
-    def _read(self, topic: Topic, kind: type[E]) -> Iterator[E]:
-        """The events of the site on a topic that people or releases spoke to; what does not decode says nothing."""
+    def _read(self, topic: Topic, kind: type[E], clips: Container[str] | None = None) -> Iterator[E]:
+        """The site's events on a topic that people or releases spoke to, of some clips or of all; what does not decode says nothing."""
         for batch in batches(self._consumer, self._plan.said, [topic.name], {}):
             for record in batch:
+                if clips is not None and texts(record.headers).get(PREFIX + "clipid") not in clips:
+                    continue
                 try:
                     event: Any = decode(kind, record.headers, record.value)
                 except Invalid:
@@ -245,6 +255,7 @@ def make_dataset(settings: Settings, request: Request, folder: Path, progress: P
     """
     from trainer.tracking import git_commit
 
+    note_folder(settings, folder)  # so that a voice that is found later is erased there too
     def work(plan: Plan, journal: Journal) -> dict[str, Any]:
         building = Building(settings, request, plan, journal, progress)
         try:

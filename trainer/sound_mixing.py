@@ -85,12 +85,12 @@ class SoundMixer:
         return np.asarray(bed * (10 ** (rng.uniform(*BED_DBFS) / 20) / _rms(bed)), np.float32)
 
     def _sound(self, item: store.Item) -> Float32:
-        return _decoded(self._source / item.name)
+        return _decoded(self._source / item.name, item.voices)
 
 
 @lru_cache(maxsize=KEPT)
-def _decoded(path: Path) -> Float32:
-    return sound_of(path)
+def _decoded(path: Path, voices: tuple[int, ...]) -> Float32:
+    return np.asarray(store.unspoken(sound_of(path), voices, LENGTH), np.float32)
 
 
 def _loudest(sound: Float32, length: int, rng: np.random.Generator, tries: int) -> Float32:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,8 @@ class Item:
     """SHA-256 of the sound file."""
     weight: float = 1.0
     """How often it is drawn beside others of its species."""
+    voices: tuple[int, ...] = ()
+    """Windows of 5 s, counted from 0, in which somebody speaks: nothing is learnt from them (trainer/speech.py)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class Prepared:
         mapped: Float16 = np.load(self.folder / item.file, mmap_mode="r", allow_pickle=False)
         return mapped
 
+    def taught(self, item: Item) -> Float16:
+        """`decibels` as training hears them: without the windows in which somebody speaks."""
+        heard: Float16 = unspoken(self.decibels(item), item.voices, self.spec.frames)
+        return heard
+
     def windows(self, item: Item) -> Float32:
         """What a model is fed of an item: float32 (windows, n_mels, frames) in [0, 1], as `soundscape.features.log_mel` up to the
         rounding of float16 (0.03 dB)."""
@@ -87,6 +95,16 @@ class Prepared:
             truth.append(np.repeat(row[None], n, axis=0))
             recordings += [item.recording] * n
         return np.concatenate(truth), np.array(recordings)
+
+
+def unspoken(sound: Any, voices: Sequence[int], length: int) -> Any:
+    """A sound, or its mel power (..., time), without some of its windows of `length` along its last axis; what remains moves up."""
+    if not voices:
+        return sound
+    kept = np.ones(sound.shape[-1], bool)
+    for n in voices:
+        kept[n * length : (n + 1) * length] = False
+    return sound[..., kept]
 
 
 def count(frames: int, spec: FeatureSpec = LOG_MEL) -> int:
@@ -129,7 +147,7 @@ def load(folder: Path) -> Prepared:
         digest=body["digest"],
         spec=FeatureSpec.model_validate(body["features"]),
         species=tuple(Species.model_validate(one) for one in body["species"]),
-        items=tuple(Item(**{**one, "labels": tuple(one["labels"])}) for one in body["items"]),
+        items=tuple(Item(**{**one, "labels": tuple(one["labels"]), "voices": tuple(one.get("voices", ()))}) for one in body["items"]),
         rows=tuple(Row(one["row_id"], tuple(one["labels"])) for one in body["rows"]),
     )
 
@@ -142,4 +160,4 @@ def write_text(path: Path, text: str) -> None:
     part.replace(path)
 
 
-__all__ = ["BED", "JUDGE", "TRAIN", "VALIDATION", "Item", "Prepared", "count", "load", "save", "scale", "write_text"]
+__all__ = ["BED", "JUDGE", "TRAIN", "VALIDATION", "Item", "Prepared", "count", "load", "save", "scale", "unspoken", "write_text"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,13 @@ def git_commit() -> str | None:
     return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
 
 
+def environment() -> str:
+    """What this process runs on: Python, machine, and every installed package with its version."""
+    cores = len(os.sched_getaffinity(0))
+    packages = sorted({f"{one.metadata['Name']}=={one.version}" for one in distributions()}, key=str.lower)
+    return "\n".join([f"Python {platform.python_version()}", platform.platform(), f"{cores} cores", *packages, ""])
+
+
 class Run:
     """An open MLflow run, or none: every call does its work or, from the first failure on, nothing."""
 
@@ -69,6 +78,10 @@ class Run:
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file."""
         self._do(lambda mlflow: mlflow.log_artifact(str(path), folder))
+
+    def text(self, text: str, name: str) -> None:
+        """Log a text as a file of that name."""
+        self._do(lambda mlflow: mlflow.log_text(text, name))
 
     def register(self, made: LoadedRelease, name: str) -> str | None:
         """Register a release as a new version, with all its files; its number, or None if that failed. Aliases are the deployer's to give.
@@ -145,6 +158,7 @@ def tracked(settings: Settings, folder: Path, name: str, say: Callable[[str], No
     if resume and run.run_id:
         resume.parent.mkdir(parents=True, exist_ok=True)
         resume.write_text(run.run_id, encoding="utf-8")
+    run.text(environment(), "environment.txt")
     status = "FAILED"
     try:
         yield run

@@ -109,7 +109,8 @@ def program(wanted: tools.SystemProgram) -> str:
 
 def product_environment(settings: Settings) -> dict[str, str]:
     """What the product's own processes are given: every setting, absolute, and one thread for each library's pool."""
-    given = {f"SOUNDSCAPE_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None}
+    values = settings.model_dump(exclude={"xeno_canto_key"})  # a secret that none of them needs
+    given = {f"SOUNDSCAPE_{name.upper()}": str(value) for name, value in values.items() if value is not None}
     return given | {
         "SOUNDSCAPE_DATA_DIR": str(settings.root),
         "OMP_NUM_THREADS": "1",

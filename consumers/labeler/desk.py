@@ -177,16 +177,22 @@ class Desk:
             return label
 
     def forget(self, clip_id: str) -> None:
-        """Remove the sound of a denied clip: its tombstone on `samples`, then its derived files. Raises Unavailable."""
+        """Remove the sound of a denied clip: what was made of it, then itself, by a tombstone on `samples`. Raises Unavailable.
+
+        In this order, since `sweep` finds by the sample what a kill has left undone.
+        """
+        for place in [place for place in list(self._sounds) if place[0] == clip_id]:
+            self._sounds.pop(place, None)
+        kept: OSError | None = None
+        try:
+            erase(self._settings, clip_id)
+        except OSError as error:  # the sound on the log goes all the same
+            kept = error
         for sample in self.shelf.denied_samples():
             if sample.clip_id == clip_id:
                 self.shelf.removed(clip_id, self._logs.forget(clip_id))
-        for place in [place for place in list(self._sounds) if place[0] == clip_id]:
-            self._sounds.pop(place, None)
-        try:
-            erase(self._settings, clip_id)
-        except OSError as error:
-            raise Unavailable(f"A file made of clip {clip_id} cannot be removed ({error}); send the label again.") from error
+        if kept is not None:
+            raise Unavailable(f"A file made of clip {clip_id} cannot be removed ({kept}); send the label again.") from kept
 
     def sweep(self) -> None:
         """Forget every denied clip that is sampled still, as after a crash between label and tombstone. Raises Unavailable."""

@@ -26,6 +26,7 @@ from trainer.catalog import read_catalog
 from trainer.replay_dataset import make_dataset
 from trainer.replay_range import Bound, resolve
 from trainer.replay_run import Plan, Progress, Request
+from trainer.replay_voices import UNTOLD
 
 DAYS = [date(2026, 3, 1) + timedelta(days=n) for n in range(60)]
 SECOND = timedelta(seconds=1)
@@ -172,7 +173,8 @@ def test_a_range_is_exact_and_says_what_is_gone(stack: Stack, story: Story, scra
     consumer.close()
 
 
-def test_the_same_range_gives_the_same_dataset(stack: Stack, story: Story, tmp_path: Path) -> None:
+def test_the_same_range_gives_the_same_dataset(stack: Stack, story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stack.environment, "SOUNDSCAPE_SAMPLE_UNTOLD_SPEECH", "true")  # the release of tones hears no voices
     taught, kept = days(story.stream)
     three = encode_ogg(tone(15.0, 2000.0))
     one, two = story.clip(on(taught), three), story.clip(on(taught, 1))
@@ -284,7 +286,10 @@ def test_a_topic_made_anew_is_noticed(stack: Stack, story: Story, scratch: Calla
     other = story.clip(on(taught, 30), topic=topic)
     with pytest.raises(Invalid, match="made anew"):
         make_dataset(stack.settings, asked, tmp_path / "out", Progress())
-    fresh = make_dataset(stack.settings, asked, tmp_path / "fresh", Progress())
+    untold = make_dataset(stack.settings, asked, tmp_path / "untold", Progress())
+    assert untold["left_out"][UNTOLD] >= 20, "nobody has said that voices may be learnt from"
+    trusting = stack.settings.model_copy(update={"sample_untold_speech": True})
+    fresh = make_dataset(trusting, asked, tmp_path / "fresh", Progress())
     assert fresh["left_out"]["another clip lies at its place"] == 1 and fresh["left_out"]["not in the range"] >= 19
     assert str(other.clip_id) not in "".join(path.name for path in (tmp_path / "fresh").rglob("*.ogg"))
 

@@ -53,3 +53,29 @@ def test_a_clip_of_an_unknown_species_or_outside_the_folder_is_refused(tmp_path:
 def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"train\.csv"):
         read_catalog(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("train.csv", b"primary_label,secondary_labels\n10,[]\n", "lacks the column filename"),
+        ("train.csv", b"primary_label,filename\n10\n", "without primary_label or filename"),
+        ("train.csv", "primary_label,filename\n10,10/XC\xe4.ogg\n".encode("latin-1"), "no CSV in UTF-8"),
+        ("taxonomy.csv", b"primary_label,scientific_name,common_name\n10,Vox,Voice\n", "must be a CSV with the columns"),
+        ("taxonomy.csv", b"primary_label,scientific_name,common_name,class_name\n10,Vox\n", "without all of"),
+        ("taxonomy.csv", "primary_label,scientific_name,common_name,class_name\n10,Vox,F\xfcr,Aves\n".encode("latin-1"), "no CSV in UTF-8"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_in_one_sentence(tmp_path: Path, name: str, text: bytes, says: str) -> None:
+    folder = write_folder(tmp_path / "data", clips=1, seconds=0.5)
+    (folder / name).write_bytes(text)
+    with pytest.raises(Invalid, match=says) as refused:
+        read_catalog(folder)
+    assert str(refused.value).endswith(".")
+
+
+def test_a_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", clips=1, seconds=0.5)
+    for name in ("train.csv", "taxonomy.csv"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert len(read_catalog(folder).clips) == 3

@@ -16,8 +16,9 @@ from soundscape.settings import Settings
 from trainer import calibrate as calibrate_module
 from trainer import ensemble as module
 from trainer import recommended, store
-from trainer.calibrate import calibrate
+from trainer.calibrate import calibrate, expected_error
 from trainer.ensemble import mixtures, unite, with_weights
+from trainer.evaluation.measures import reliability
 from trainer.fusing import Answered, answer
 from trainer.package import Origin
 from trainer.prepare import prepare
@@ -120,7 +121,7 @@ def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: stor
     for column in range(len(prepared.labels)):
         order = np.argsort(before[:, column])
         assert (np.diff(after[order, column]) >= -1e-6).all()
-    assert calibrate_module._calibration_error(after, rare) < 0.5 * calibrate_module._calibration_error(before, rare)
+    assert expected_error(reliability(rare, after)) < 0.5 * expected_error(reliability(rare, before))
 
 
 def test_what_does_not_belong_together_is_refused(prepared: store.Prepared, tmp_path: Path) -> None:

@@ -57,6 +57,14 @@ def test_beds_say_what_a_release_is_sure_of(prepared: store.Prepared, teacher: A
             assert {(tuple(truth.tolist()), tuple(weight.tolist())) for _, truth, weight in drawn} == expected
 
 
+def test_a_window_with_speech_in_it_teaches_nothing_of_what_was_heard_there(prepared: store.Prepared, teacher: Any) -> None:
+    spoken = replace(prepared, items=tuple(replace(item, voices=(0,)) if item.role == store.BED else item for item in prepared.items))
+    name = pseudo.hear(spoken, teacher, lambda _: None, lambda _n, _of: None)
+    rng, recipe = np.random.default_rng(0), replace(BED_ALONE, pseudo=name)
+    for mixer in (mixer_of(spoken, store.TRAIN, rng, recipe), SoundMixer(spoken, store.TRAIN, rng, recipe)):
+        assert {tuple(mixer.window()[1].tolist()) for _ in range(30)} == {(0.0, 1.0, 0.0), (0.0, 0.0, 0.0)}
+
+
 def test_what_cannot_teach_is_refused(prepared: store.Prepared, teacher: Any) -> None:
     strange: Any = SimpleNamespace(**{**vars(teacher), "label_names": prepared.labels[1:]})
     silent = replace(prepared, items=tuple(item for item in prepared.items if item.role != store.BED))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from soundscape.errors import Invalid, Reason
@@ -14,6 +15,7 @@ from trainer import graft_onnx, tagger
 from trainer.body import missing
 from trainer.graft import Head
 from trainer.models import TAGGER_HEAD
+from trainer.speech import hear_speech
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """The exporter of torch deprecates parts of itself; those warnings are not ours."""
@@ -97,6 +99,17 @@ def test_onnx_hears_as_pytorch_does_and_a_head_answers_beside_the_events(weights
     np.testing.assert_allclose(output, np.concatenate([embedding[:, 0] @ head.weight.T + head.bias, events], axis=1), atol=1e-3)
     kept = graft_onnx.head_of(served)
     assert np.array_equal(kept.weight, head.weight) and np.array_equal(kept.bias, head.bias)
+
+
+def test_speech_is_scored_window_by_window_and_only_where_it_is_likeliest(weights: Path, embedder: bytes, tmp_path: Path) -> None:
+    sound = np.concatenate([SOUND[0, 0], SOUND[1, 0], SOUND[0, 0]])
+    soundfile.write(tmp_path / "sound.wav", sound, 32_000, subtype="FLOAT")
+    (tmp_path / "events.onnx").write_bytes(embedder)
+    events = run(embedder, SOUND)[1]
+    for column in range(len(tagger.EVENTS)):
+        likely = np.where(events.argmax(axis=1) == column, 1 / (1 + np.exp(-events[:, column])), 0.0)
+        found = hear_speech(tmp_path / "sound.wav", tmp_path / "events.onnx", tagger.FEATURES, column)
+        np.testing.assert_allclose(found, [*likely, likely[0]], atol=1e-3)
 
 
 def test_what_no_head_fits_is_refused(embedder: bytes) -> None:
