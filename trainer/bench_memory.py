@@ -48,9 +48,9 @@ def memory(model: str, batch: int, steps: int, gpu: bool, as_json: bool) -> None
         chosen_plan(model, 1.0, batch=batch, **choice)  # what does not hold is said before the work
     rows = {}
     for name, choice in CHOICES.items():
-        click.echo(f"{name} ...", err=True)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
             rows[name] = alone.submit(measure, model, batch, steps, {"half": "off", **choice}, "cuda" if gpu else "cpu").result()
+        click.echo(f"{name}: {rows[name]['peak_mb']:.0f} MB, {rows[name]['step_ms']:.0f} ms a step", err=True)
     cores = len(os.sched_getaffinity(0))
     if as_json:
         click.echo(json.dumps({"model": model, "batch": batch, "cores": cores, "choices": rows}))
