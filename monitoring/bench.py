@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import time
 from contextlib import closing
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -22,10 +23,10 @@ from soundscape.settings import Port, get_settings
 
 @click.group()
 def bench() -> None:
-    """Measure the running stack; ratios are taken side by side in one run."""
+    """Measure the running stack, or training; ratios are taken side by side in one run."""
 
 
-for _one in (bare, stream, feedback, change, shadow):
+for _one in (bare, stream, feedback, change, shadow, *(entry.load() for entry in entry_points(group="soundscape.bench"))):
     bench.add_command(_one)
 
 

@@ -75,7 +75,10 @@ class Settings(BaseSettings):
     canary_streams: int = Field(3, ge=1, description="Streams they must come from")
     alarm_pairs: int = Field(40, ge=5, description="Clips answered by both releases before the deployer judges their disagreement")
     mlflow_uri: str | None = Field(None, description="MLflow elsewhere; the stack's own otherwise")
-    ray_address: str | None = Field(None, description="Ray cluster elsewhere; a local one otherwise")
+    ray_address: str | None = Field(None, description="Ray cluster elsewhere, as RAY_ADDRESS is otherwise; a local one unless given")
+    ray_cpus: float = Field(1.0, gt=0, description="CPUs that a training worker asks of the Ray cluster")
+    ray_memory_gb: float = Field(0.0, ge=0, description="Memory in GB that it asks for; none in particular unless given")
+    ray_gpus: int = Field(0, ge=0, le=1, description="1 trains on a GPU")
     tagger: Path | None = Field(None, description="Weights of EfficientAT's AudioSet tagger (mn04_as_mAP_432.pt); left out unless given")
     training_speech_limit: float = Field(
         0.65, gt=0, le=1, description="Speech score by the tagger from which a window of training sound teaches nothing; 1 keeps them all"

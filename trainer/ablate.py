@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from soundscape.release import LoadedRelease
     from trainer import store
     from trainer.evaluate import Difference
-    from trainer.learn import Plan
     from trainer.mixing import Recipe
+    from trainer.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def ablate(data: Path, model: str, minutes: float, pseudo: str | None, as_json: 
     from soundscape.settings import get_settings
     from trainer import store
     from trainer.body import require
-    from trainer.learn import Plan
     from trainer.models import HEADS, build
+    from trainer.plan import Plan
     from trainer.prepare import prepare
     from trainer.pseudo import hear
     from trainer.tracking import tracked

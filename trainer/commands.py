@@ -49,24 +49,35 @@ def prepare(data: Path) -> None:
 
 @click.command()
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
-@click.option("--model", default=None, help="small, efficientnet_b0, birdnet_head, tagger_head; the recommended ensemble unless given.")
+@click.option("--model", help="small, efficientnet_b0, resnet50, birdnet_head, tagger_head; the recommended ensemble unless given.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--pseudo", default=None, help="Release whose answers to the soundscapes without labels count as truth where it is sure.")
 @_budget
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
+@click.option("--gpu", is_flag=True, help="Train a network on a GPU.")
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), help="adamw unless given.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="The highest; 0.002 for adamw, 0.05 for sgd unless given.")
+@click.option("--smoothing", type=click.FloatRange(0, 0.4), help="Of the labels; 0.01 unless given.")
+@click.option("--recipe", type=click.Choice(["composed", "clean", "crowded", "unmasked"]), help="How windows are composed.")
+@click.option("--batch", type=click.IntRange(min=2), help="Windows a step; 16 unless given.")
+@click.option("--accumulate", type=click.IntRange(min=1), help="Parts that a batch is worked off in: less memory.")
+@click.option("--checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory, more time.")
+@click.option("--half", type=click.Choice(["auto", "on", "off"]), help="bfloat16; where it is measured to be faster unless given.")
 def train(
-    data: Path, model: str | None, minutes: float, name: str | None, pseudo: str | None, budget_mb: float | None, again: bool
-) -> None:
+    data: Path, model: str | None, minutes: float, name: str | None, pseudo: str | None, budget_mb: float | None, again: bool, gpu: bool,
+    **choices: Any,
+) -> None:  # fmt: skip
     """Train a model, or the recommended ensemble, and make a release of it; its name is the last line."""
     from rich.console import Console
 
     from soundscape.release import named_release
     from trainer.body import require
+    from trainer.cluster import require_gpu
     from trainer.evaluation.command import progress_on
-    from trainer.learn import Plan
     from trainer.mixing import Recipe
     from trainer.models import HEADS, build
+    from trainer.plan import chosen_plan
     from trainer.pseudo import hear
     from trainer.recommended import recommend
     from trainer.train import train as run
@@ -74,10 +85,18 @@ def train(
     settings = get_settings()
     if model is not None and budget_mb is not None:
         raise click.UsageError("--budget-mb chooses the members of the ensemble; leave --model out, or it.")
+    chosen = {name: value for name, value in choices.items() if value is not None and value is not False}
+    if (chosen or gpu) and (model is None or model in HEADS):
+        said = ", ".join(f"--{name}" for name in (*chosen, *(["gpu"] if gpu else [])))
+        raise click.UsageError(f"{said}: only for a network that is trained from scratch; name it by --model.")
     if model in HEADS:  # what is missing, or a wrong name, is said before the work
         require(model)
     elif model is not None:
         build(model, 2)
+        chosen_plan(model, minutes, **chosen)
+    if gpu:
+        settings = settings.model_copy(update={"ray_gpus": 1})
+    require_gpu(settings)
     teacher = named_release(settings.releases, pseudo) if pseudo else None
     prepared, report = prepared_of(data)
     with progress_on(Console(stderr=True)) as told:
@@ -85,7 +104,7 @@ def train(
         if model is None:
             release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, Recipe(pseudo=heard), budget_mb)
     if model is not None:
-        release = run(settings, prepared, report, Plan(model=model, minutes=minutes, recipe=Recipe(pseudo=heard)), name, again, click.echo)
+        release = run(settings, prepared, report, chosen_plan(model, minutes, heard, **chosen), name, again, click.echo)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 

@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
+import pickle
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from soundscape.errors import Invalid, Reason
 from trainer import evaluate, store
 from trainer.mixing import Bed, Mixer, Recipe, Source
 from trainer.models import build
+from trainer.plan import Plan
 from trainer.pseudo import known
+from trainer.step import Step
 
 EPOCHS = 20
 """Parts of the time given: each ends with a look at the validation clips and a checkpoint."""
 LOOKED_AT = 400
 """Validation windows looked at after an epoch; the evaluation at the end takes all."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides a training run, besides the data."""
-
-    model: str
-    minutes: float
-    batch: int = 16
-    """Many small steps: in 70 s 16 a batch heard 0.93 where 32 heard 0.88 (docs/decisions/0005-first-model.md)."""
-    rate: float = 2e-3
-    decay: float = 0.02
-    """AdamW's weight decay."""
-    average: float = 0.995
-    """Of the weights' running average: about the last 200 steps count, or the last tenth where that is fewer."""
-    smoothing: float = 0.01
-    """Truth is this and 1 minus this: composed labels are right, but not that right."""
-    clip: float = 2.0
-    """Norm at which gradients are cut."""
-    seed: int = 0
-    recipe: Recipe = field(default_factory=Recipe)
-    begins_with: str = ""
-    """Digest of the release whose weights the training begins with; from scratch where empty."""
 
 
 class Stream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -79,7 +56,9 @@ def mixer_of(prepared: store.Prepared, role: str, rng: np.random.Generator, reci
 class Learner:
     """One training run; `state` and `restore` carry it over a kill."""
 
-    def __init__(self, folder: Path, plan: Plan, composers: int | None = None, weights: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, composers: int | None = None, weights: Path | None = None, device: str = "cpu"
+    ) -> None:
         """`composers` is the number of processes that compose windows: all cores but one, at most 4; 0 composes in this one.
 
         `weights` is what `save_weights` wrote, to begin with. Raises Invalid if they belong to another network.
@@ -88,13 +67,12 @@ class Learner:
         torch.manual_seed(plan.seed)
         self.prepared, self.plan = store.load(folder), plan
         self._composers = max(1, min(4, len(os.sched_getaffinity(0)) - 1)) if composers is None else composers
-        self.net = build(plan.model, len(self.prepared.labels)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = build(plan.model, len(self.prepared.labels))
         if weights is not None:
-            begin_with(self.net, weights, self.prepared.labels)
-        self.average = AveragedModel(self.net, multi_avg_fn=_Ramped(plan.average), use_buffers=True)
-        self._optimizer = torch.optim.AdamW(self.net.parameters(), lr=plan.rate, weight_decay=plan.decay)
+            begin_with(net, weights, self.prepared.labels)
+        self._step = Step(net, plan, device)
+        self.net, self.average = self._step.net, self._step.average
         self.elapsed, self.steps, self.epoch = 0.0, 0, 0
-        self._half: bool | None = None
         self._begun = False
         self._batches: Iterator[tuple[Tensor, Tensor, Tensor]] | None = None
 
@@ -113,19 +91,19 @@ class Learner:
         return {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._step.optimizer.state_dict(),
             "progress": (self.elapsed, self.steps, self.epoch),
             "data": self.prepared.digest,
-            "plan": asdict(self.plan),
+            "plan": self.plan.plain(),
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
         """Go on from a state; False, and nothing is changed, if it belongs to other data or another plan."""
-        if state["data"] != self.prepared.digest or state["plan"] != asdict(self.plan):
+        if state["data"] != self.prepared.digest or state["plan"] != self.plan.plain():
             return False
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._step.optimizer.load_state_dict(state["optimizer"])
         self.elapsed, self.steps, self.epoch = state["progress"]
         return True
 
@@ -139,7 +117,7 @@ class Learner:
         self.net.train()
         while self.elapsed < end or not losses:
             window, truth, weight = first.pop() if first else next(batches)
-            losses.append(self._step(window.float(), truth, weight))
+            losses.append(self._step.take(window.float(), truth, weight, self._rate()))
             windows += len(window)
             now = time.monotonic()
             self.elapsed, began = self.elapsed + now - began, now
@@ -174,25 +152,6 @@ class Learner:
         done = min(1.0, self.elapsed / self.budget)
         return self.plan.rate * min(1.0, done / 0.05 + 0.02) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
 
-    def _step(self, window: Tensor, truth: Tensor, weight: Tensor) -> float:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate()
-        if self._half is None:
-            self._half = _half_is_faster(self.net, window)
-        with self._precision():
-            logits = self.net(window).float()
-        wanted = truth * (1 - 2 * self.plan.smoothing) + self.plan.smoothing
-        loss = (nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * weight).mean()
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
-        self._optimizer.step()
-        self.average.update_parameters(self.net)
-        return float(loss.item())
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16) if self._half else contextlib.nullcontext()
-
     def _look(self) -> dict[str, float]:
         items = self.prepared.of(store.VALIDATION)
         if not items:
@@ -213,12 +172,18 @@ def save_weights(net: nn.Module, labels: Sequence[str], path: Path) -> None:
 
 def begin_with(net: nn.Module, path: Path, labels: Sequence[str]) -> None:
     """Load kept weights; of the last layer the rows of the labels that both know. Raises Invalid if they belong to another network."""
-    kept = torch.load(path, weights_only=True)
+    other = Invalid(Reason.BAD_REQUEST, f"{path} holds the weights of another network; train with the model that they were made by.")
+    try:
+        kept = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise Invalid(Reason.BAD_REQUEST, f"{path} is no file of weights, or is cut off; put the right one there.") from error
+    if not isinstance(kept, dict) or kept.keys() != {"net", "labels"}:
+        raise other
     wanted, rows = net.state_dict(), [(n, kept["labels"].index(label)) for n, label in enumerate(labels) if label in kept["labels"]]
     last = list(wanted)[-2:]  # every network here ends in a linear layer, weight and bias, with a row a label
     fits = wanted.keys() == kept["net"].keys() and all(kept["net"][name].shape[1:] == wanted[name].shape[1:] for name in wanted)
     if not fits or any(kept["net"][name].shape != wanted[name].shape for name in list(wanted)[:-2]):
-        raise Invalid(Reason.BAD_REQUEST, f"{path} holds the weights of another network; train with the model that they were made by.")
+        raise other
     for name, value in kept["net"].items():
         if name in last:
             for mine, theirs in rows:
@@ -231,40 +196,11 @@ def begin_with(net: nn.Module, path: Path, labels: Sequence[str]) -> None:
 def predict(net: nn.Module, windows: np.ndarray[Any, np.dtype[np.float32]], batch: int = 32) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Logits (windows, labels) of a network, float32, in evaluation mode and full precision."""
     net.eval()
+    device = next(net.parameters()).device
     with torch.inference_mode():
-        parts = [net(torch.from_numpy(windows[n : n + batch])).numpy() for n in range(0, len(windows), batch)]
+        parts = [net(torch.from_numpy(windows[n : n + batch]).to(device)).cpu().numpy() for n in range(0, len(windows), batch)]
     return np.concatenate(parts)
-
-
-class _Ramped:
-    """An exponential average that forgets its beginning: a short run would otherwise be judged by its first steps."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-
-    def __call__(self, averaged: Any, current: Any, updates: Any) -> None:
-        decay = min(self._limit, 1.0 - 10.0 / (int(updates) + 10.0))
-        get_ema_multi_avg_fn(decay)(averaged, current, updates)  # type: ignore[no-untyped-call]
 
 
 def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
-
-
-def _half_is_faster(net: nn.Module, window: Tensor) -> bool:
-    """Whether this processor runs the network faster in bfloat16; processors without it only emulate it."""
-
-    def took(half: bool) -> float:
-        times = []
-        for _ in range(3):
-            began = time.process_time()
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                net(window).float().mean().backward()
-            times.append(time.process_time() - began)
-        return min(times)
-
-    buffers = {name: value.clone() for name, value in net.named_buffers()}
-    faster = took(True) < took(False)
-    for name, value in net.named_buffers():
-        value.copy_(buffers[name])
-    return faster

@@ -60,10 +60,26 @@ class EfficientNetB0(nn.Module):
         return out
 
 
+class ResNet50(nn.Module):
+    """torchvision's ResNet-50 with one input channel, from random weights; 23.5 M parameters before the last layer."""
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        from torchvision.models import resnet50
+
+        self.net = resnet50(num_classes=labels)
+        self.net.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Logits (batch, labels) of windows (batch, n_mels, frames)."""
+        out: Tensor = self.net(window.unsqueeze(1))
+        return out
+
+
 BIRDNET_HEAD, TAGGER_HEAD = "birdnet_head", "tagger_head"
 HEADS = (BIRDNET_HEAD, TAGGER_HEAD)
 """Models that are no networks of ours: a linear head on a pretrained model's embeddings (trainer/head.py)."""
-MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b0": EfficientNetB0}
+MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b0": EfficientNetB0, "resnet50": ResNet50}
 """By the name that `--model` takes."""
 
 
@@ -72,3 +88,11 @@ def build(name: str, labels: int) -> nn.Module:
     if name not in MODELS:
         raise Invalid(Reason.BAD_REQUEST, f"There is no model {name!r}; there are {', '.join((*MODELS, *HEADS))}.")
     return MODELS[name](labels)
+
+
+def is_block(module: nn.Module) -> bool:
+    """Whether it is one of the like parts that a large network is stacked of: what is checkpointed, and sharded, as one."""
+    from torchvision.models.efficientnet import MBConv
+    from torchvision.models.resnet import Bottleneck
+
+    return isinstance(module, (Bottleneck, MBConv))

@@ -1,103 +1,80 @@
-"""A training run as a Ray Train job on one local worker: checkpoints by epoch, progress through a file, nothing left behind."""
+"""A training run by Ray Train on one worker: checkpoints by epoch, progress through a file, nothing left behind."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-import signal
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from soundscape.errors import Broken, Unavailable
-from soundscape.settings import HOST
-from trainer.learn import Plan
-from trainer.mixing import Recipe
+from soundscape.errors import Broken
+from soundscape.settings import Settings
+from trainer.cluster import Request, address_of, cluster, named, require
+from trainer.plan import Plan
 
 STATE = "state.pt"
 POLL_S = 0.5
-TRIES = 4
-"""To start Ray."""
+DEATHS = 3
+"""Workers of one run that may die, each at the cost of the epoch that it was in."""
 
 
 def fit(
-    folder: Path, run: str, plan: Plan, address: str | None, on_epoch: Callable[[dict[str, Any]], None], weights: Path | None = None
+    folder: Path,
+    run: str,
+    plan: Plan,
+    settings: Settings,
+    say: Callable[[str], None],
+    on_epoch: Callable[[dict[str, Any]], None],
+    weights: Path | None = None,
 ) -> Path:
     """Train on the prepared data in `folder`; the checkpoint folder that the run ended with, holding STATE.
 
-    A run of the same name that was killed goes on from its last checkpoint. `on_epoch` is called in this thread's stead, from
-    a thread that follows the run's progress file, with each epoch's metrics. Raises Broken if the worker fails,
-    Unavailable if Ray does not start.
+    A run of the same name that was killed goes on from its last checkpoint, and so does one whose worker dies; both are said. `on_epoch` is
+    called in this thread's stead, from a thread that follows the run's progress file, with each epoch's metrics. Raises Broken if the
+    worker fails, Unavailable if Ray does not start, Invalid if the cluster cannot give what the worker asks for.
     """
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_TRAIN_V2_ENABLED="1", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves on a machine that does anything else
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # explicit: Ray changes its mind when it finds a token file
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
     models = folder / "models"
     progress = models / run / "progress.jsonl"
     progress.parent.mkdir(parents=True, exist_ok=True)
-    cores = len(os.sched_getaffinity(0))
-    _start(ray, address, cores)
-    follower = _Follower(progress, on_epoch)
-    follower.start()
-    interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        result = TorchTrainer(
-            _work,
-            train_loop_config={
-                "folder": str(folder),
-                "plan": asdict(plan),
-                "progress": str(progress),
-                "threads": max(1, cores - 1),
-                "weights": str(weights) if weights else None,
-            },
-            scaling_config=ScalingConfig(num_workers=1, use_gpu=False, resources_per_worker={"CPU": 1}),
-            run_config=RunConfig(
-                name=run,
-                storage_path=str(models),
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
-                failure_config=FailureConfig(max_failures=1),
-            ),
-        ).fit()
-    except ray.exceptions.RayError as error:
-        raise Broken(f"The training run {run} failed: {error}") from error
-    except ray.train.TrainingFailedError as error:
-        raise Broken(f"The training run {run} failed: {error}") from error
-    finally:
-        follower.stop()
-        ray.shutdown()
-        if threading.current_thread() is threading.main_thread():  # Ray leaves its own behind, which asks a cluster that is gone
-            signal.signal(signal.SIGINT, interrupt)
+    address, request = address_of(settings), Request.of(settings)
+    with cluster(address) as ray:
+        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        class Trainer(TorchTrainer):  # type: ignore[misc]
+            def _register_sigint_handler(self, controller: Any) -> None:
+                """Ctrl-C stays ours: by Ray's handler the command would end with 1 and no word."""
+
+        require(ray, request, named(address))
+        follower = _Follower(progress, on_epoch, say)
+        follower.start()
+        try:
+            result = Trainer(
+                _work,
+                train_loop_config={
+                    "folder": str(folder),
+                    "plan": plan.plain(),
+                    "progress": str(progress),
+                    "device": "cuda" if request.gpus else "cpu",
+                    "weights": str(weights) if weights else None,
+                },
+                scaling_config=ScalingConfig(num_workers=1, use_gpu=request.gpus > 0, resources_per_worker=request.resources()),
+                run_config=RunConfig(
+                    name=run,
+                    storage_path=str(models),
+                    checkpoint_config=CheckpointConfig(num_to_keep=2),
+                    failure_config=FailureConfig(max_failures=DEATHS),
+                ),
+            ).fit()
+        except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
+            raise Broken(f"The training run {run} failed: {str(error).strip().splitlines()[-1]}") from error
+        finally:
+            follower.stop()
     if result.error or result.checkpoint is None:
         raise Broken(f"The training run {run} ended without a checkpoint: {result.error}")
     return Path(result.checkpoint.path)
-
-
-def _start(ray: Any, address: str | None, cores: int) -> None:
-    """Join a cluster, or start a local one on loopback; on a busy machine Ray's own 30 s for that can be too few."""
-    for left in reversed(range(TRIES)):
-        try:
-            if address:
-                ray.init(address=address, log_to_driver=False)
-            else:
-                ray.init(
-                    num_cpus=cores, include_dashboard=False, log_to_driver=False, configure_logging=False,
-                    object_store_memory=256 * 1024**2, _node_ip_address=HOST,
-                )  # fmt: skip
-        except Exception as error:  # Ray raises plain Exception when its node is late
-            ray.shutdown()
-            if not left:
-                raise Unavailable(f"Ray does not start: {str(error).splitlines()[0]}") from error
-        else:
-            return
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -109,17 +86,18 @@ def _work(config: dict[str, Any]) -> None:
 
     from trainer.learn import Learner
 
-    torch.set_num_threads(config["threads"])
-    plan = Plan(**{**config["plan"], "recipe": Recipe(**config["plan"]["recipe"])})
-    learner = Learner(Path(config["folder"]), plan, weights=Path(config["weights"]) if config["weights"] else None)
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core composes
+    weights = Path(config["weights"]) if config["weights"] else None
+    learner = Learner(Path(config["folder"]), Plan.of(config["plan"]), weights=weights, device=config["device"])
     own, states = Path(config["progress"]).with_name(STATE), []
     if own.is_file():
-        states.append(torch.load(own, weights_only=True))
+        states.append(torch.load(own, map_location="cpu", weights_only=True))
     if (checkpoint := train.get_checkpoint()) is not None:
         with checkpoint.as_directory() as there:
-            states.append(torch.load(Path(there) / STATE, weights_only=True))
-    if states:
-        learner.restore(max(states, key=lambda state: state["progress"]))
+            states.append(torch.load(Path(there) / STATE, map_location="cpu", weights_only=True))
+    fits = not states or learner.restore(max(states, key=lambda state: state["progress"]))
+    progress = Path(config["progress"])
+    _tell(progress, {"epoch": learner.epoch, "began": True, "fits": fits})
     first = True
     while first or not learner.done:
         if not learner.done:
@@ -127,8 +105,7 @@ def _work(config: dict[str, Any]) -> None:
             part = own.with_suffix(".part")  # Ray keeps a report only when its controller comes to it: a kill would cost more
             torch.save(learner.state(), part)
             part.replace(own)
-            with Path(config["progress"]).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+            _tell(progress, metrics)
         else:
             metrics = {"epoch": learner.epoch}
         with tempfile.TemporaryDirectory() as here:
@@ -138,12 +115,17 @@ def _work(config: dict[str, Any]) -> None:
     learner.close()
 
 
-class _Follower(threading.Thread):
-    """Hands each new line of the progress file on."""
+def _tell(progress: Path, line: dict[str, Any]) -> None:
+    with progress.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
-    def __init__(self, path: Path, on_epoch: Callable[[dict[str, Any]], None]) -> None:
+
+class _Follower(threading.Thread):
+    """Hands each new line of the progress file on: an epoch to `on_epoch`, a worker's beginning, if it is no first one, to `say`."""
+
+    def __init__(self, path: Path, on_epoch: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
-        self._path, self._on_epoch, self._ended = path, on_epoch, threading.Event()
+        self._path, self._on_epoch, self._say, self._ended, self._workers = path, on_epoch, say, threading.Event(), 0
         self._position = path.stat().st_size if path.exists() else 0
 
     def run(self) -> None:
@@ -166,4 +148,17 @@ class _Follower(threading.Thread):
         whole = text.rpartition("\n")[0]
         self._position += len(whole.encode()) + bool(whole)
         for line in whole.splitlines():
-            self._on_epoch(json.loads(line))
+            told = json.loads(line)
+            if "began" in told:
+                self._began(told["epoch"], told["fits"])
+            else:
+                self._on_epoch(told)
+
+    def _began(self, epoch: int, fits: bool) -> None:
+        self._workers += 1
+        if not fits:
+            self._say("The checkpoint that lies there is of other data or another plan; the training begins anew.")
+        elif self._workers > 1:
+            self._say(f"The worker died; another one goes on after epoch {epoch}.")
+        elif epoch:
+            self._say(f"An earlier run stopped; the training goes on after epoch {epoch}.")

@@ -13,9 +13,9 @@ from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
 from trainer.body import missing
-from trainer.learn import Plan
 from trainer.mixing import RECIPE, Recipe
 from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
+from trainer.plan import Plan
 from trainer.prepare import Report
 from trainer.train import made_before, register, train
 

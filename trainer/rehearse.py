@@ -52,7 +52,7 @@ def run(
     Both releases stay among the others; nothing deploys them. No stack is needed: MLflow tracks the training where it is up, and a file of
     its own where it is not. Raises Invalid as `folders_of`, and Invalid, Unavailable, Broken as training does.
     """
-    from trainer.learn import Plan
+    from trainer.plan import Plan
     from trainer.prepare import prepare
     from trainer.rehearse_folders import folders_of
     from trainer.rehearse_verdict import gained, lost

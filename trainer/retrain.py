@@ -112,9 +112,9 @@ def train_on(
     Raises Invalid: no weights of the champion, or nothing new. Raises Unavailable, Broken as training does.
     """
     from trainer.head import STARTS_FROM
-    from trainer.learn import Plan
     from trainer.merge import merge
     from trainer.package import WEIGHTS
+    from trainer.plan import Plan
     from trainer.prepare import prepare
     from trainer.train import train
 

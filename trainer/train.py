@@ -14,8 +14,9 @@ from soundscape.errors import Broken, Invalid
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from trainer import store
-from trainer.learn import EPOCHS, Plan
-from trainer.models import HEADS
+from trainer.learn import EPOCHS, begin_with
+from trainer.models import HEADS, build
+from trainer.plan import Plan
 from trainer.prepare import Report
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def train(
     run = run_name(prepared, plan)
     release_name = name or run
     folder = settings.releases / release_name
-    if (before := made_before(folder, prepared, _plan(plan), release_name)) is not None and not again:
+    if (before := made_before(folder, prepared, plan.plain(), release_name)) is not None and not again:
         say("The same data and plan have made this release already; --again trains anew.")
         return before
     home = prepared.folder / "models" / run
@@ -62,7 +63,7 @@ def train(
             tracking.artifact(prepared.folder / "report.json", "prepare")
         tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
 
-        origin = Origin(release_name, commit, tracking.run_id, {"plan": _plan(plan)})
+        origin = Origin(release_name, commit, tracking.run_id, {"plan": plan.plain()})
         if plan.model in HEADS:
             from trainer.body import body_of
             from trainer.head import make_head
@@ -107,7 +108,9 @@ def _network(
     clips = len(prepared.of(store.TRAIN))
     say(f"Training {plan.model} for {plan.minutes:g} min on {clips} clips of {len(prepared.labels)} species ...")
     weights = champion.folder / WEIGHTS if champion else None
-    checkpoint = fit(prepared.folder, run_name(prepared, plan), plan, settings.ray_address, on_epoch, weights)
+    if weights:
+        begin_with(build(plan.model, len(prepared.labels)), weights, prepared.labels)  # what does not fit is said here, not by a worker
+    checkpoint = fit(prepared.folder, run_name(prepared, plan), plan, settings, say, on_epoch, weights)
     net, training = _trained(checkpoint / STATE, prepared, plan)
     licence = LICENCE.format(source=prepared.source.name)
     return package(prepared, net, plan.model, folder, origin._replace(training=training), licence, say)
@@ -125,7 +128,7 @@ def _told(say: Callable[[str], None]) -> Callable[[str, int, int], None]:
 
 def run_name(prepared: store.Prepared, plan: Plan) -> str:
     """Data, model and a digest of all that decides the outcome: the same for the same."""
-    digest = hashlib.sha256(f"{prepared.digest}{json.dumps(asdict(plan), sort_keys=True)}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{prepared.digest}{json.dumps(plan.plain(), sort_keys=True)}".encode()).hexdigest()
     return f"{prepared.folder.name.rpartition('-')[0]}-{plan.model}-{digest[:8]}"
 
 
@@ -151,15 +154,12 @@ def _trained(state: Path, prepared: store.Prepared, plan: Plan) -> tuple[Any, di
     from trainer.learn import Learner
 
     learner = Learner(prepared.folder, plan)
-    if not learner.restore(torch.load(state, weights_only=True)):
+    if not learner.restore(torch.load(state, map_location="cpu", weights_only=True)):
         raise Broken(f"{state} belongs to other data or another plan; nothing untrained is released.")
-    training = {"plan": _plan(plan), "epochs": learner.epoch, "steps": learner.steps, "seconds": round(learner.elapsed, 1)}
+    training = {"plan": plan.plain(), "epochs": learner.epoch, "steps": learner.steps, "seconds": round(learner.elapsed, 1)}
     return learner.average.module, training
 
 
-def _plan(plan: Plan) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
-    return plain
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

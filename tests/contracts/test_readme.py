@@ -41,6 +41,11 @@ def _misfit(said: str) -> str | None:
         if (inner := command.commands.get(rest[0])) is None:
             return f"{rest[0]} in: {said}"
         command, rest = inner, rest[1:]
+    if not command.context_settings.get("allow_interspersed_args", True):  # what follows the first bare word is a command of its own
+        own = next((n for n, word in enumerate(rest) if not word.startswith("-") and not (n and rest[n - 1].startswith("-"))), len(rest))
+        if misfit := _misfit(shlex.join(rest[own:])) if rest[own:] else None:
+            return misfit
+        rest = rest[:own]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     strange = [word for word in rest if word.startswith("-") and word not in known]
     return f"{strange[0]} in: {said}" if strange else None

@@ -11,9 +11,9 @@ import pytest
 
 from trainer import ablate, store
 from trainer.ablate import PSEUDO, SWITCHES, plans
-from trainer.learn import Plan
 from trainer.mixing import Recipe
 from trainer.package import rows_of
+from trainer.plan import Plan
 from trainer.prepare import prepare
 from trainer.testing import write_folder
 

@@ -11,7 +11,9 @@ import torch
 
 from soundscape.errors import Invalid
 from trainer import store
-from trainer.learn import Learner, Plan, save_weights
+from trainer.learn import Learner, save_weights
+from trainer.models import build
+from trainer.plan import Plan
 from trainer.prepare import prepare
 from trainer.testing import write_folder
 
@@ -66,7 +68,17 @@ def test_a_training_begins_with_the_weights_of_another_and_the_rows_of_the_label
         assert torch.equal(new[name][2], fresh[2]), "a label that the other did not know is learnt from the beginning"
 
 
-def test_weights_of_another_network_are_refused(prepared: store.Prepared, tmp_path: Path) -> None:
-    torch.save({"net": {"other": torch.zeros(1)}, "labels": ["a"]}, tmp_path / "weights.pt")
+def test_weights_of_another_network_or_of_none_are_refused(prepared: store.Prepared, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    wrong = [{"net": {"other": torch.zeros(1)}, "labels": ["a"]}, {"weights": torch.zeros(1)}, [1]]
+    for one in wrong:
+        torch.save(one, path)
+        with pytest.raises(Invalid, match="another network"):
+            Learner(prepared.folder, PLAN, composers=0, weights=path)
+    save_weights(build("resnet50", len(prepared.labels)), prepared.labels, path)
     with pytest.raises(Invalid, match="another network"):
-        Learner(prepared.folder, PLAN, composers=0, weights=tmp_path / "weights.pt")
+        Learner(prepared.folder, PLAN, composers=0, weights=path)
+    for cut in (path.read_bytes()[:1000], b""):
+        path.write_bytes(cut)
+        with pytest.raises(Invalid, match="is cut off"):
+            Learner(prepared.folder, PLAN, composers=0, weights=path)

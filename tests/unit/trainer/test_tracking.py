@@ -41,3 +41,19 @@ def test_a_trained_version_has_its_tags_and_no_alias(tmp_path: Path) -> None:
     run, tags = Run(mlflow, "", lambda said: None), {"release": "tones", "digest": made.digest, "licence": "CC0"}
     assert [run.register(made, "forest") for _ in range(2)] == ["1", "2"]
     assert client.made == [("forest", tags)] * 2 and kept == [(str(made.folder), "release")] * 2
+
+
+def test_a_server_that_goes_away_is_said_once_and_the_run_goes_on() -> None:
+    asked: list[str] = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        asked.append("again")
+        raise OSError("connection refused")
+
+    mlflow = SimpleNamespace(log_metrics=fail, exceptions=SimpleNamespace(MlflowException=OSError), set_tracking_uri=lambda uri: None)
+    said: list[str] = []
+    run = Run(mlflow, "", said.append)
+    for step in range(3):
+        run.metrics({"loss": 0.5}, step=step)
+    assert asked == ["again"]
+    assert said == ["MLflow does not take it (connection refused); the run goes on without it."]
