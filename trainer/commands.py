@@ -21,6 +21,8 @@ NAMED = {
     "validation_clips": "validation, each clip",
     "soundscapes": "soundscapes, each row",
 }
+NAMES = ("small", "efficientnet_b0", "mobilenet_v2", "tagger", "birdnet_head", "tagger_head", "cnn14_head", "perch_head")
+"""What `--model` takes; trainer/models.py has them, and half a second of imports."""
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _budget = click.option(
     "--budget-mb", default=None, type=click.FloatRange(min=0, min_open=True), help="Size that the members of an ensemble may have together."
@@ -49,7 +51,7 @@ def prepare(data: Path) -> None:
 
 @click.command()
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
-@click.option("--model", default=None, help="small, efficientnet_b0, birdnet_head, tagger_head; the recommended ensemble unless given.")
+@click.option("--model", help=f"{', '.join(NAMES)}; the recommended ensemble unless given.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--pseudo", default=None, help="Release whose answers to the soundscapes without labels count as truth where it is sure.")
@@ -66,7 +68,7 @@ def train(
     from trainer.evaluation.command import progress_on
     from trainer.learn import Plan
     from trainer.mixing import Recipe
-    from trainer.models import HEADS, build
+    from trainer.models import HEADS, RATES, build
     from trainer.pseudo import hear
     from trainer.recommended import recommend
     from trainer.train import train as run
@@ -85,7 +87,8 @@ def train(
         if model is None:
             release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, Recipe(pseudo=heard), budget_mb)
     if model is not None:
-        release = run(settings, prepared, report, Plan(model=model, minutes=minutes, recipe=Recipe(pseudo=heard)), name, again, click.echo)
+        plan = Plan(model=model, minutes=minutes, rate=RATES.get(model, Plan.rate), recipe=Recipe(pseudo=heard))
+        release = run(settings, prepared, report, plan, name, again, click.echo)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 
