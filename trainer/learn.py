@@ -27,6 +27,9 @@ from trainer.models import build, spec_of
 from trainer.pseudo import known
 from trainer.sound_mixing import SoundMixer
 
+Float32 = npt.NDArray[np.float32]
+Batch = tuple[Float32, Float32, Float32]
+
 EPOCHS = 20
 """Parts of the time given: each ends with a look at the validation clips and a checkpoint."""
 LOOKED_AT = 400
