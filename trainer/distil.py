@@ -36,7 +36,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
     with progress_on(Console(stderr=True)) as told:
         hear(prepared, teacher, WINDOWS, partial(told, f"batches of windows heard by {release}"))
     plan = Plan(model=STUDENT, minutes=minutes, taught_by=teacher.digest)
-    made = train(settings, prepared, report, plan, name, again, click.echo, teacher)
+    made = train(settings, prepared, report, plan, name, again, click.echo, teacher=teacher)
     _show_metrics(made.release.metrics)
     for what, one in made.release.metrics["against_teacher"].items():
         paired = f"{one['mean']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f}, 95 % over recordings)"

@@ -117,6 +117,7 @@ def each_once(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> No
 
 
 def write_whole(target: Path, save: Callable[[Any], None]) -> None:
+    """Let `save` write a file, whole or not at all."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     file = io.BytesIO()
     save(file)

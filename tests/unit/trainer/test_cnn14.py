@@ -28,7 +28,10 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Random weights as they are published, where the setting says."""
     torch.manual_seed(0)
     path = tmp_path / "Cnn14.pth"
-    torch.save({"model": cnn14.Cnn14().state_dict()}, path)
+    net = cnn14.Cnn14()
+    bands = librosa.filters.mel(sr=32_000, n_fft=1024, n_mels=64, fmin=50, fmax=14_000)
+    net.logmel_extractor.melW.copy_(torch.from_numpy(bands.T.copy()))
+    torch.save({"model": net.state_dict()}, path)
     monkeypatch.setenv("SOUNDSCAPE_CNN14", str(path))
     get_settings.cache_clear()
     yield path
