@@ -9,6 +9,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
+from librosa.filters import mel
 
 from soundscape.errors import Invalid, Reason
 from soundscape.settings import get_settings
@@ -29,7 +30,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.manual_seed(0)
     path = tmp_path / "Cnn14.pth"
     net = cnn14.Cnn14()
-    bands = librosa.filters.mel(sr=32_000, n_fft=1024, n_mels=64, fmin=50, fmax=14_000)
+    bands = mel(sr=32_000, n_fft=1024, n_mels=64, fmin=50, fmax=14_000)
     net.logmel_extractor.melW.copy_(torch.from_numpy(bands.T.copy()))
     torch.save({"model": net.state_dict()}, path)
     monkeypatch.setenv("SOUNDSCAPE_CNN14", str(path))
