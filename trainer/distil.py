@@ -22,7 +22,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
     from rich.console import Console
 
     from soundscape.release import named_release
-    from trainer.commands import _prepare, _show_metrics
+    from trainer.commands import _show_metrics, prepared_of
     from trainer.evaluation.command import progress_on
     from trainer.learn import Plan
     from trainer.models import STUDENT
@@ -31,7 +31,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
 
     settings = get_settings()
     teacher = named_release(settings.releases, release)
-    prepared, report = _prepare(data)
+    prepared, report = prepared_of(data)
     require_same_data(prepared, teacher)
     with progress_on(Console(stderr=True)) as told:
         hear(prepared, teacher, WINDOWS, partial(told, f"batches of windows heard by {release}"))

@@ -115,9 +115,9 @@ def test_speech_is_scored_window_by_window_and_only_where_it_is_likeliest(weight
     soundfile.write(tmp_path / "sound.wav", sound, 32_000, subtype="FLOAT")
     (tmp_path / "events.onnx").write_bytes(embedder)
     events = run(embedder, SOUND)[1]
-    for column in range(len(tagger.EVENTS)):
+    for column in range(len(audioset.EVENTS)):
         likely = np.where(events.argmax(axis=1) == column, 1 / (1 + np.exp(-events[:, column])), 0.0)
-        found = hear_speech(tmp_path / "sound.wav", tmp_path / "events.onnx", tagger.FEATURES, column)
+        found = hear_speech(tmp_path / "sound.wav", tmp_path / "events.onnx", audioset.FEATURES, column)
         np.testing.assert_allclose(found, [*likely, likely[0]], atol=1e-3)
 
 
