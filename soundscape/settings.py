@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     training_speech_limit: float = Field(
         0.65, gt=0, le=1, description="Speech score by the tagger from which a window of training sound teaches nothing; 1 keeps them all"
     )
+    cnn14: Path | None = Field(None, description="Weights of PANNs' CNN14 (Cnn14_mAP=0.431.pth); left out unless given")
+    perch: Path | None = Field(None, description="Perch as .onnx or .tflite; left out unless given")
     birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")
     xeno_canto_key: SecretStr | None = Field(None, description="Key of Xeno-canto's API, from one's account there; for `fetch dates`")
     xeno_canto_url: str = Field("https://xeno-canto.org/api/3/recordings", description="Where Xeno-canto's API is; a test gives its own")

@@ -13,7 +13,7 @@ from soundscape.testing import Stack, running_stack
 from soundscape.testing_log import Log
 
 CURES = {
-    "recordings": "SOUNDSCAPE_RECORDINGS=FOLDER .venv/bin/python -m pytest -m recordings",
+    "recordings": "SOUNDSCAPE_RECORDINGS=FOLDER SOUNDSCAPE_RECORDINGS_TAGGER=FILE .venv/bin/python -m pytest -m recordings",
     "network": ".venv/bin/python -m pytest -m network",
     "gpu": ".venv/bin/python -m pytest -m gpu",
     "browser": "apt-get install chromium chromium-driver; .venv/bin/python -m pytest -m browser",
@@ -30,7 +30,7 @@ hypothesis_settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out the caller's settings, so that every machine runs the same tests; begin to count."""
-    for name in [name for name in os.environ if name.startswith("SOUNDSCAPE_") and name != "SOUNDSCAPE_RECORDINGS"]:
+    for name in [name for name in os.environ if name.startswith("SOUNDSCAPE_") and not name.startswith("SOUNDSCAPE_RECORDINGS")]:
         del os.environ[name]
     config.stash[LEFT_OUT] = Counter()
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from soundscape.errors import Invalid, Reason
 from soundscape.features import FeatureSpec
@@ -15,7 +15,7 @@ from soundscape.taxonomy import Species
 from trainer import birdnet, graft, graft_onnx
 from trainer.birdnet_species import SPEECH, read_species
 from trainer.graft import Head
-from trainer.models import BIRDNET_HEAD, TAGGER_HEAD
+from trainer.models import BIRDNET_HEAD, CNN14_HEAD, PERCH_HEAD, TAGGER_HEAD
 
 KINDS = {".tflite": ("litert", graft.with_head, graft.head_of), ".onnx": ("onnx", graft_onnx.with_head, graft_onnx.head_of)}
 
@@ -82,7 +82,7 @@ def _birdnet() -> Body:
         name=BIRDNET_HEAD,
         spec=birdnet.FEATURES,
         suffix=".tflite",
-        digest=hashlib.sha256(body).hexdigest()[:8],
+        digest=_digest(body),
         licence=birdnet.LICENCE,
         noncommercial=True,
         attribution=birdnet.ATTRIBUTION,
@@ -95,29 +95,65 @@ def _birdnet() -> Body:
 def _tagger() -> Body:
     from trainer import tagger
 
-    path = tagger.tagger_file()
+    attribution = f"AudioSet tagger of EfficientAT, licence {tagger.LICENCE}."
+    return _of_audioset(TAGGER_HEAD, tagger.tagger_file(), tagger.load, tagger.LICENCE, attribution)
+
+
+def _cnn14() -> Body:
+    from trainer import cnn14
+
+    return _of_audioset(CNN14_HEAD, cnn14.cnn14_file(), cnn14.load, cnn14.LICENCE, f"PANNs' CNN14, licence {cnn14.LICENCE}.")
+
+
+def _of_audioset(name: str, path: Path, load: Callable[[Path], Any], licence: str, attribution: str) -> Body:
+    """A network trained on AudioSet, which tells sound events too."""
+    from trainer import audioset
 
     def exported() -> bytes:
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "tagger.onnx"
-            tagger.export(tagger.load(path), file)
+            file = Path(scratch) / "network.onnx"
+            audioset.export(load(path), file)
             return file.read_bytes()
 
     return Body(
-        name=TAGGER_HEAD,
-        spec=tagger.FEATURES,
+        name=name,
+        spec=audioset.FEATURES,
         suffix=".onnx",
-        digest=hashlib.sha256(path.read_bytes()).hexdigest()[:8],
-        licence=tagger.LICENCE,
+        digest=_digest(path.read_bytes()),
+        licence=licence,
         noncommercial=False,
-        attribution=f"AudioSet tagger of EfficientAT, licence {tagger.LICENCE}.",
+        attribution=attribution,
         embedder=exported,
         source=exported,
-        events=tuple(tagger.EVENTS),
+        events=tuple(audioset.EVENTS),
     )
 
 
-BODIES: dict[str, Callable[[], Body]] = {BIRDNET_HEAD: _birdnet, TAGGER_HEAD: _tagger}
+def _perch() -> Body:
+    from trainer import perch
+
+    path = perch.perch_file()
+    body = path.read_bytes()
+    suffix: Literal[".tflite", ".onnx"] = ".onnx" if path.suffix == ".onnx" else ".tflite"
+    ready = perch.onnx_embedder(body) if suffix == ".onnx" else perch.tflite_ending_in_labels(body)
+    return Body(
+        name=PERCH_HEAD,
+        spec=perch.FEATURES,
+        suffix=suffix,
+        digest=_digest(body),
+        licence=perch.LICENCE,
+        noncommercial=False,
+        attribution=f"Perch, licence {perch.LICENCE}.",
+        embedder=lambda: ready if suffix == ".onnx" else graft.embedder(ready),
+        source=lambda: ready,
+    )
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:8]
+
+
+BODIES: dict[str, Callable[[], Body]] = {BIRDNET_HEAD: _birdnet, TAGGER_HEAD: _tagger, CNN14_HEAD: _cnn14, PERCH_HEAD: _perch}
 
 
 def require(name: str) -> None:

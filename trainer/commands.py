@@ -21,6 +21,8 @@ NAMED = {
     "validation_clips": "validation, each clip",
     "soundscapes": "soundscapes, each row",
 }
+NAMES = ("small", "efficientnet_b0", "resnet50", "mobilenet_v2", "tagger", "birdnet_head", "tagger_head", "cnn14_head", "perch_head")
+"""What `--model` takes; trainer/models.py has them, and half a second of imports."""
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _budget = click.option(
     "--budget-mb", default=None, type=click.FloatRange(min=0, min_open=True), help="Size that the members of an ensemble may have together."
@@ -49,7 +51,7 @@ def prepare(data: Path) -> None:
 
 @click.command()
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
-@click.option("--model", help="small, efficientnet_b0, resnet50, birdnet_head, tagger_head; the recommended ensemble unless given.")
+@click.option("--model", help=f"{', '.join(NAMES)}; the recommended ensemble unless given.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
 @click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--pseudo", default=None, help="Release whose answers to the soundscapes without labels count as truth where it is sure.")

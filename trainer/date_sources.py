@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import httpx
@@ -55,14 +55,14 @@ class Asker:
         """
         why = ""
         for attempt in range(TRIES):
-            time.sleep(max(0.0, self._last + self._pause * 2**attempt - time.monotonic()))
+            sleep(max(0.0, self._last + self._pause * 2**attempt - monotonic()))
             try:
                 answer = self._client.get(self._url, params={**query, **self._secret})
             except httpx.HTTPError as error:
                 why = type(error).__name__  # its text may hold the address, and that the key
                 continue
             finally:
-                self._last = time.monotonic()
+                self._last = monotonic()
             if answer.status_code == httpx.codes.NOT_FOUND:
                 return None
             if self._secret and answer.is_client_error and (answer.status_code in REFUSED or "key" in answer.text):

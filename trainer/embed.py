@@ -49,7 +49,7 @@ def embeddings(
     home, model = _home(prepared, body)
     files = {item.name: home / f"{item.digest}.npy" for item in items}
     jobs = {file: partial(embed, prepared.source / name, file, model, body.spec) for name, file in files.items()}
-    _heard(jobs, progress)
+    each_once(jobs, progress)
     return {name: np.load(file, allow_pickle=False).astype(np.float32) for name, file in files.items()}
 
 
@@ -61,7 +61,7 @@ def scenes(
     key = hashlib.sha256(f"{prepared.digest}{role}{recipe}".encode()).hexdigest()[:12]
     files = [home / f"scenes-{role}-{key}-{number:04d}.npz" for number in range(-(-windows // TOGETHER))]
     work = partial(embed_scenes, prepared.folder, role, recipe, model=model, spec=body.spec)
-    _heard({file: partial(work, number, file) for number, file in enumerate(files)}, progress)
+    each_once({file: partial(work, number, file) for number, file in enumerate(files)}, progress)
     parts = [np.load(file, allow_pickle=False) for file in files]
     return Scenes(*(np.concatenate([part[what] for part in parts])[:windows].astype(np.float32) for what in Scenes._fields))
 
@@ -69,7 +69,7 @@ def scenes(
 def embed(source: Path, target: Path, model: Path, spec: FeatureSpec) -> None:
     """Write a sound file's embeddings, float16 (windows, chunks, embedding), whole or not at all; of its first minute."""
     found = _embedder(model)(spec.compute(sound_of(source)))
-    _write(target, lambda file: np.save(file, found.astype(np.float16)))
+    write_whole(target, lambda file: np.save(file, found.astype(np.float16)))
 
 
 def embed_scenes(folder: Path, role: str, recipe: Recipe, number: int, target: Path, model: Path, spec: FeatureSpec) -> None:
@@ -77,7 +77,7 @@ def embed_scenes(folder: Path, role: str, recipe: Recipe, number: int, target: P
     mixer = SoundMixer(store.load(folder), role, np.random.default_rng([number, *role.encode()]), recipe)
     waves, truth, weight = zip(*(mixer.window() for _ in range(TOGETHER)), strict=True)
     heard = _embedder(model)(np.concatenate([spec.compute(wave) for wave in waves])).astype(np.float16)
-    _write(target, lambda file: np.savez(file, heard=heard, truth=np.stack(truth), weight=np.stack(weight)))
+    write_whole(target, lambda file: np.savez(file, heard=heard, truth=np.stack(truth), weight=np.stack(weight)))
 
 
 def run(model: Any, chunks: Float32) -> Float32:
@@ -91,7 +91,7 @@ def run(model: Any, chunks: Float32) -> Float32:
     return np.stack(answers).reshape(*chunks.shape[:2], -1)
 
 
-def _heard(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
+def each_once(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
     """Do the work whose file is not there yet, in a child a core: a sound that kills its decoder ends the run with one sentence."""
     todo = [job for file, job in jobs.items() if not file.is_file()]
     done = len(jobs) - len(todo)
@@ -116,7 +116,8 @@ def _heard(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
     asyncio.run(work())
 
 
-def _write(target: Path, save: Callable[[Any], None]) -> None:
+def write_whole(target: Path, save: Callable[[Any], None]) -> None:
+    """Let `save` write a file, whole or not at all."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     file = io.BytesIO()
     save(file)
@@ -154,5 +155,5 @@ def embedder_file(folder: Path, body: Body) -> Path:
     model = folder / "raw" / f"embedder-{body.digest}{body.suffix}"
     if not model.is_file():
         cut = body.embedder()
-        _write(model, lambda file: file.write(cut))
+        write_whole(model, lambda file: file.write(cut))
     return model

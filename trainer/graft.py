@@ -39,7 +39,7 @@ class Head(NamedTuple):
 
 def head_of(body: bytes) -> Head:
     """The last layer of a TFLite file. Raises Invalid if it does not end in a fully connected one."""
-    model = _read(body)
+    model = read(body)
     graph, last = _last(model)
     weight, bias = (_values(model, graph.tensors[index]) for index in last.inputs[1:3])
     return Head(weight, bias)
@@ -47,13 +47,13 @@ def head_of(body: bytes) -> Head:
 
 def embedder(body: bytes) -> bytes:
     """The same file, ending in the embedding: float32 (chunks, embedding). Raises Invalid as `head_of`."""
-    model = _read(body)
+    model = read(body)
     graph, last = _last(model)
     for index in last.inputs[1:3]:
         _empty(model, graph, graph.tensors[index].buffer)
     graph.operators = [one for one in graph.operators if one is not last]
     graph.outputs = [last.inputs[0]]
-    return _written(model)
+    return written(model)
 
 
 def with_head(body: bytes, head: Head) -> bytes:
@@ -61,7 +61,7 @@ def with_head(body: bytes, head: Head) -> bytes:
 
     Raises Invalid as `head_of`, or if the head is for another embedding.
     """
-    model = _read(body)
+    model = read(body)
     graph, last = _last(model)
     wide = graph.tensors[last.inputs[1]].shape[1]
     if head.weight.shape != (len(head.bias), wide):
@@ -75,10 +75,11 @@ def with_head(body: bytes, head: Head) -> bytes:
     out.shape = np.array([1, len(head.bias)], np.int32)
     if out.shapeSignature is not None:
         out.shapeSignature = np.array([-1, len(head.bias)], np.int32)
-    return _written(model)
+    return written(model)
 
 
-def _read(body: bytes) -> Any:
+def read(body: bytes) -> Any:
+    """The model in a TFLite file. Raises Invalid if it is none."""
     from ai_edge_litert import schema_py_generated as schema
 
     if body[4:8] != _FILE:
@@ -117,7 +118,8 @@ def _buffer(values: Float32) -> Any:
     return made
 
 
-def _written(model: Any) -> bytes:
+def written(model: Any) -> bytes:
+    """A TFLite file of a model."""
     import flatbuffers
 
     builder = flatbuffers.Builder(1 << 20)

@@ -23,7 +23,7 @@ def with_head(body: bytes, head: Head) -> bytes:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    model = _read(body)
+    model = read(body)
     graph, outputs = model.graph, {one.name: one for one in model.graph.output}
     if EMBEDDING not in outputs:
         raise Invalid(Reason.BAD_REQUEST, f"The ONNX model has no output named {EMBEDDING}; name it so, float32 (batch, chunks, numbers).")
@@ -41,7 +41,7 @@ def with_head(body: bytes, head: Head) -> bytes:
         [
             helper.make_node("MatMul", [EMBEDDING, WEIGHT], ["head.product"]),
             helper.make_node("Add", ["head.product", BIAS], ["head.chunks"]),
-            helper.make_node("ReduceMax", ["head.chunks"], [labels], axes=[1], keepdims=0),
+            _highest("head.chunks", labels, model),
         ]
     )
     events = 0
@@ -54,17 +54,28 @@ def with_head(body: bytes, head: Head) -> bytes:
     return written
 
 
+def _highest(source: str, target: str, model: Any) -> Any:
+    """ReduceMax over the chunks: from operator set 18 on its axes are an input."""
+    from onnx import helper, numpy_helper
+
+    if next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx")) < 18:
+        return helper.make_node("ReduceMax", [source], [target], axes=[1], keepdims=0)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "head.axes"))
+    return helper.make_node("ReduceMax", [source, "head.axes"], [target], keepdims=0)
+
+
 def head_of(body: bytes) -> Head:
     """The head that `with_head` put there. Raises Invalid if there is none."""
     from onnx import numpy_helper
 
-    found = {one.name: numpy_helper.to_array(one) for one in _read(body).graph.initializer if one.name in (WEIGHT, BIAS)}
+    found = {one.name: numpy_helper.to_array(one) for one in read(body).graph.initializer if one.name in (WEIGHT, BIAS)}
     if len(found) != 2:
         raise Invalid(Reason.BAD_REQUEST, "The ONNX model does not end in a head of ours.")
     return Head(np.ascontiguousarray(found[WEIGHT].T, np.float32), found[BIAS].astype(np.float32))
 
 
-def _read(body: bytes) -> Any:
+def read(body: bytes) -> Any:
+    """The model in a file. Raises Invalid if it is none."""
     import onnx
 
     try:

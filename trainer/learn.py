@@ -12,17 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from soundscape.errors import Invalid, Reason
-from trainer import evaluate, store
+from trainer import evaluate, store, taught
+from trainer.evaluation.hear import windows_of
 from trainer.mixing import Bed, Mixer, Recipe, Source
-from trainer.models import build
+from trainer.models import build, spec_of
 from trainer.plan import Plan
 from trainer.pseudo import known
+from trainer.sound_mixing import SoundMixer
 from trainer.step import Step
+
+Float32 = npt.NDArray[np.float32]
+Batch = tuple[Float32, Float32, Float32]
 
 EPOCHS = 20
 """Parts of the time given: each ends with a look at the validation clips and a checkpoint."""
@@ -40,8 +46,18 @@ class Stream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng([self._seed, worker.id if worker else 0])
         prepared = store.load(self._folder)
-        for window, truth, weight in mixer_of(prepared, store.TRAIN, rng, self._plan.recipe).batches(self._plan.batch):
+        for window, truth, weight in lessons(prepared, self._plan, rng):
             yield torch.from_numpy(window.astype(np.float16)), torch.from_numpy(truth), torch.from_numpy(weight)
+
+
+def lessons(prepared: store.Prepared, plan: Plan, rng: np.random.Generator) -> Iterator[Batch]:
+    """Composed batches without end, as the network hears them, float32: windows (batch, *shape), truth and weight (batch, labels)."""
+    if plan.taught_by:
+        return taught.batches(prepared, plan.taught_by, plan.batch, rng)
+    spec = spec_of(plan.model, prepared.spec)
+    if spec != prepared.spec:
+        return SoundMixer(prepared, store.TRAIN, rng, plan.recipe).batches(plan.batch, spec)
+    return mixer_of(prepared, store.TRAIN, rng, plan.recipe).batches(plan.batch)
 
 
 def mixer_of(prepared: store.Prepared, role: str, rng: np.random.Generator, recipe: Recipe) -> Mixer:
@@ -74,6 +90,7 @@ class Learner:
         self.net, self.average = self._step.net, self._step.average
         self.elapsed, self.steps, self.epoch = 0.0, 0, 0
         self._begun = False
+        self._looked_at: Float32 | None = None
         self._batches: Iterator[tuple[Tensor, Tensor, Tensor]] | None = None
 
     @property
@@ -158,10 +175,12 @@ class Learner:
             return {}
         chosen = np.random.default_rng(0).permutation(len(items))[:LOOKED_AT]
         some = [items[n] for n in sorted(chosen)]
-        windows = np.concatenate([self.prepared.windows(item)[:2] for item in some])[:LOOKED_AT]
+        if self._looked_at is None:
+            spec = spec_of(self.plan.model, self.prepared.spec)
+            self._looked_at = np.concatenate([windows_of(self.prepared, item, spec)[:2] for item in some])[:LOOKED_AT]
         truth, _ = self.prepared.truth(some)
         keep = np.concatenate([np.arange(len(self.prepared.windows(item))) < 2 for item in some])
-        found = evaluate.score(truth[keep][:LOOKED_AT], predict(self.average, windows), None)
+        found = evaluate.score(truth[keep][:LOOKED_AT], predict(self.average, self._looked_at), None)
         return {} if found.auc is None or found.mean_ap is None else {"validation_auc": found.auc, "validation_map": found.mean_ap}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from soundscape.errors import Invalid, Reason
+from soundscape.features import FeatureSpec
 
 
 def _block(inner: int, outer: int, stride: int | tuple[int, int]) -> nn.Sequential:
@@ -44,6 +45,28 @@ class Small(nn.Module):
         return out
 
 
+class MobileNetV2(nn.Module):
+    """torchvision's MobileNetV2 with one input channel, from random weights: at width 1 less than 3 MB in int8, for phones."""
+
+    def __init__(self, labels: int, width: float = 1.0) -> None:
+        super().__init__()
+        from torchvision.models import mobilenet_v2
+
+        self.net = mobilenet_v2(num_classes=labels, width_mult=width)
+        self.net.features[0][0] = nn.Conv2d(1, self.net.features[0][0].out_channels, 3, 2, 1, bias=False)
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Logits (batch, labels) of windows (batch, n_mels, frames)."""
+        out: Tensor = self.net(window.unsqueeze(1))
+        return out
+
+
+def _tagger(labels: int) -> nn.Module:
+    from trainer.tagger import FineTuned
+
+    return FineTuned(labels)
+
+
 class EfficientNetB0(nn.Module):
     """torchvision's EfficientNet-B0 with one input channel, from random weights."""
 
@@ -76,15 +99,29 @@ class ResNet50(nn.Module):
         return out
 
 
-BIRDNET_HEAD, TAGGER_HEAD = "birdnet_head", "tagger_head"
-HEADS = (BIRDNET_HEAD, TAGGER_HEAD)
+BIRDNET_HEAD, TAGGER_HEAD, CNN14_HEAD, PERCH_HEAD = "birdnet_head", "tagger_head", "cnn14_head", "perch_head"
+HEADS = (BIRDNET_HEAD, TAGGER_HEAD, CNN14_HEAD, PERCH_HEAD)
 """Models that are no networks of ours: a linear head on a pretrained model's embeddings (trainer/head.py)."""
-MODELS: dict[str, Callable[[int], nn.Module]] = {"small": Small, "efficientnet_b0": EfficientNetB0, "resnet50": ResNet50}
+TAGGER, STUDENT = "tagger", "mobilenet_v2"
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "small": Small, "efficientnet_b0": EfficientNetB0, "resnet50": ResNet50, STUDENT: MobileNetV2, TAGGER: _tagger,
+}  # fmt: skip
 """By the name that `--model` takes."""
+RATES = {TAGGER: 5e-4}
+"""Highest learning rate of a network that begins with pretrained weights; the plan's own for the others."""
+
+
+def spec_of(name: str, prepared: FeatureSpec) -> FeatureSpec:
+    """What a network hears: sound, or the log-mels that are prepared."""
+    if name == TAGGER:
+        from trainer import audioset
+
+        return audioset.FEATURES
+    return prepared
 
 
 def build(name: str, labels: int) -> nn.Module:
-    """A network by name. Raises Invalid if there is none of that name."""
+    """A network by name. Raises Invalid if there is none of that name, or if its pretrained weights are not here."""
     if name not in MODELS:
         raise Invalid(Reason.BAD_REQUEST, f"There is no model {name!r}; there are {', '.join((*MODELS, *HEADS))}.")
     return MODELS[name](labels)

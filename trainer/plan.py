@@ -21,7 +21,7 @@ RECIPES = {
 """Ways to compose windows, by name: as usual, clips as they were recorded, more calls at once, without SpecAugment."""
 HALVES = ("auto", "on", "off")
 """When to train in bfloat16; `auto` is where that is measured to be faster."""
-ADDED = ("optimizer", "accumulate", "checkpointing", "half")
+ADDED = ("optimizer", "accumulate", "checkpointing", "half", "taught_by")
 """Fields that came later: left out where they have their default, so that a plan made before them keeps its digest."""
 
 
@@ -46,6 +46,8 @@ class Plan:
     recipe: Recipe = field(default_factory=Recipe)
     begins_with: str = ""
     """Digest of the release whose weights the training begins with; from scratch where empty."""
+    taught_by: str = ""
+    """Digest of the release whose answers are learnt (trainer/taught.py); the labels alone where empty."""
     optimizer: str = "adamw"
     accumulate: int = 1
     """Parts that a batch is worked off in, one after the other: the same step (but for the batch norms' statistics) in less memory."""
@@ -73,13 +75,14 @@ class Plan:
 
 
 def chosen_plan(model: str, minutes: float, pseudo: str = "", *, recipe: str = "composed", **chosen: Any) -> Plan:
-    """A plan with what was chosen; of RECIPES by name, and with its optimizer's own rate unless that is chosen too.
+    """A plan with what was chosen; of RECIPES by name, and with the network's or its optimizer's own rate unless that is chosen too.
 
     Raises Invalid for a batch that does not part, or a network that has no blocks to checkpoint.
     """
+    from trainer.models import RATES as OWN
     from trainer.models import build, is_block
 
-    rate = RATES[chosen.get("optimizer", "adamw")]
+    rate = OWN.get(model, RATES[chosen.get("optimizer", "adamw")])
     plan = Plan(model, minutes, recipe=replace(RECIPES[recipe], pseudo=pseudo), **{"rate": rate, **chosen})
     if plan.checkpointing:
         import torch

@@ -25,6 +25,7 @@ INPUT, OUTPUT = "input", "output"
 OPSET = 17
 PARITY = 1e-3
 """Largest difference in logits between PyTorch and ONNX Runtime: other orders of summation, nothing more."""
+FRONT_END = "/mels/"
 CALIBRATION = 256
 """Windows that the ranges of int8 are taken from."""
 
@@ -50,7 +51,10 @@ def export(net: nn.Module, path: Path, spec: FeatureSpec, windows: Float32) -> f
 
 
 def quantize(source: Path, target: Path, windows: Float32, keep: tuple[str, ...] = ()) -> None:
-    """Write an int8 form: static, QDQ, per channel, ranges from real windows; nodes of operators in `keep` stay in float32."""
+    """Write an int8 form: static, QDQ, per channel, ranges from real windows; nodes of operators in `keep` stay in float32.
+
+    So does a network's own front end (its part `mels`): a spectrum's power spans more than 8 bits.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -66,7 +70,7 @@ def quantize(source: Path, target: Path, windows: Float32, keep: tuple[str, ...]
     with _quiet(), tempfile.TemporaryDirectory() as here:
         folded = Path(here) / "folded.onnx"
         quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
-        nodes = [node.name for node in onnx.load(str(folded)).graph.node if node.op_type in keep]
+        nodes = [node.name for node in onnx.load(str(folded)).graph.node if node.op_type in keep or node.name.startswith(FRONT_END)]
         quantize_static(
             str(folded), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_exclude=nodes,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,

@@ -113,6 +113,7 @@ def train_on(
     """
     from trainer.head import STARTS_FROM
     from trainer.merge import merge
+    from trainer.models import RATES
     from trainer.package import WEIGHTS
     from trainer.plan import Plan
     from trainer.prepare import prepare
@@ -129,7 +130,7 @@ def train_on(
         raise Invalid(Reason.BAD_REQUEST, "There is nothing new to learn from; make a dataset with `soundscape replay --out DIR`.")
     merged = merge([data, *new], settings.root / "datasets" / "sources")
     prepared, report = prepare(merged, settings.root / "datasets", say)
-    plan = Plan(model=model, minutes=minutes, rate=Plan(model=model, minutes=minutes).rate * SLOWER, begins_with=champion.digest)
+    plan = Plan(model=model, minutes=minutes, rate=RATES.get(model, Plan.rate) * SLOWER, begins_with=champion.digest)
     if from_head:  # what BirdNET knows stays; its last layer is learnt anew, on all of the data
         plan = Plan(model=STARTS_FROM[model], minutes=minutes, begins_with=champion.digest)
     say(f"Training {champion.release.name} on, with {sum(map(_rows, new))} new clips beside the base's.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundscape.audio import SAMPLE_RATE, WINDOW_S
+from soundscape.features import FeatureSpec
 from trainer import store
 from trainer.evaluation.hear import SILENCE, sound_of
 from trainer.mixing import Recipe, Urn, lay, mark
@@ -38,6 +40,12 @@ class SoundMixer:
         self._urn = Urn([own[0] for own in self._columns], [item.weight for item in self._clips], len(column), recipe.rarity)
         self._labels, self._rng, self._recipe = len(column), rng, recipe
         self._known = known(prepared, recipe.pseudo)
+
+    def batches(self, size: int, spec: FeatureSpec) -> Iterator[tuple[Float32, Float32, Float32]]:
+        """Endless batches: windows as `spec` hears them, float32 (size, *spec.shape), truth and weight (size, labels)."""
+        while True:
+            waves, truth, weight = zip(*(self.window() for _ in range(size)), strict=True)
+            yield np.concatenate([spec.compute(wave) for wave in waves]), np.stack(truth), np.stack(weight)
 
     def window(self) -> tuple[Float32, Float32, Float32]:
         """One window, float32 (LENGTH,) at 32 kHz, with truth and weight (labels,), which are those of `Mixer.window`.

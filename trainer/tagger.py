@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -17,25 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from soundscape.errors import Invalid, Reason
-from soundscape.features import FeatureSpec
 from soundscape.settings import get_settings
+from trainer.audioset import CLASSES, FEATURES, events, given
 
 LICENCE = "MIT (EfficientAT, Florian Schmid)"
-FEATURES = FeatureSpec(kind="waveform", sample_rate=32_000, chunk_s=5.0, chunk_starts_s=(0.0,))
-"""What it hears: a window of sound as it is."""
-CLASSES = 527
-"""AudioSet's."""
-EVENTS: dict[str, tuple[int, ...]] = {
-    "animal": (72, 108),
-    "bird": (111, 112),
-    "frog": (132, 133),
-    "insect": (126, 127),
-    "rain": (289, 290, 291),
-    "speech": (0, 1, 2, 3, 4, 5),
-}
-"""What a prediction says beside species, and AudioSet's classes that tell it, by their index: the loudest of them counts."""
 N_FFT, WIN, HOP, N_MELS, FMAX = 1024, 800, 320, 128, 15_000
 """Of EfficientAT's front end at 32 kHz, as its pretrained weights want it."""
+MASKS = (24, 80)
+"""Bands and frames that a stripe of SpecAugment hides at most, one of each a window."""
 _WIDEST = 1280
 """Of MobileNetV3's last hidden layer at width 1."""
 
@@ -62,10 +50,15 @@ class Mels(nn.Module):
     def forward(self, sound: Tensor) -> Tensor:
         """The tagger's spectrogram."""
         emphasised = (sound[:, 1:] - 0.97 * sound[:, :-1]).unsqueeze(1)
-        padded = nn.functional.pad(emphasised, (N_FFT // 2, N_FFT // 2), mode="reflect")
-        both = nn.functional.conv1d(padded, self.get_buffer("waves"), stride=HOP)
-        half = N_FFT // 2 + 1
-        power = both[:, :half] ** 2 + both[:, half:] ** 2
+        if self.training:  # the same by Fourier transforms, four times as fast; ONNX has no such operation that is served
+            window = torch.hann_window(WIN, periodic=False, device=sound.device)
+            spectrum = torch.stft(emphasised.squeeze(1), N_FFT, HOP, WIN, window, pad_mode="reflect", return_complex=True)
+            power = spectrum.real**2 + spectrum.imag**2
+        else:
+            padded = nn.functional.pad(emphasised, (N_FFT // 2, N_FFT // 2), mode="reflect")
+            both = nn.functional.conv1d(padded, self.get_buffer("waves"), stride=HOP)
+            half = N_FFT // 2 + 1
+            power = both[:, :half] ** 2 + both[:, half:] ** 2
         return ((torch.log(self.get_buffer("bands") @ power + 1e-5) + 4.5) / 5.0).unsqueeze(1)
 
 
@@ -81,7 +74,7 @@ class Tagger(nn.Module):
         features, pool, classifier = (self.net.get_submodule(name) for name in ("features", "avgpool", "classifier"))
         pooled = pool(features(self.mels(windows.flatten(0, 1)))).flatten(1)
         tags = classifier(pooled)
-        return pooled.unsqueeze(1), torch.stack([tags[:, list(classes)].amax(1) for classes in EVENTS.values()], 1)
+        return pooled.unsqueeze(1), events(tags)
 
     def tags(self, windows: Tensor) -> Tensor:
         """Logits of AudioSet's classes (batch, CLASSES), of windows of sound (batch, 1, samples)."""
@@ -89,15 +82,33 @@ class Tagger(nn.Module):
         return out
 
 
+class FineTuned(nn.Module):
+    """The tagger to be trained on: its front end, its features and hidden layer as published, and a last layer for our labels."""
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        from torchaudio.transforms import FrequencyMasking, TimeMasking
+
+        tagger = load(tagger_file())
+        features, pool, classifier = (tagger.net.get_submodule(name) for name in ("features", "avgpool", "classifier"))
+        self.mels = tagger.mels
+        self.masks = nn.Sequential(FrequencyMasking(MASKS[0], iid_masks=True), TimeMasking(MASKS[1], iid_masks=True))
+        self.body = nn.Sequential(features, pool, nn.Flatten(), *list(classifier.children())[:-1])
+        self.head = nn.Linear(tagger.net.state_dict()["classifier.3.weight"].shape[1], labels)
+        nn.init.constant_(self.head.bias, -4.0)  # most species are silent most of the time
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Logits (batch, labels) of windows of sound (batch, 1, samples)."""
+        with torch.autocast(windows.device.type, enabled=False):  # power spans more than half precision holds
+            mels = self.mels(windows.flatten(0, 1))
+        out: Tensor = self.head(self.body(self.masks(mels) if self.training else mels))
+        return out
+
+
 def tagger_file() -> Path:
     """The weights' file. Raises Invalid (bad-request) with the cure if there is none."""
-    path = get_settings().tagger
-    if path is None:
-        cure = "set SOUNDSCAPE_TAGGER to EfficientAT's mn04_as_mAP_432.pt (MIT licence; github.com/fschmid56/EfficientAT, releases)"
-        raise Invalid(Reason.BAD_REQUEST, f"The AudioSet tagger's weights are not here; {cure}.")
-    if not path.is_file():
-        raise Invalid(Reason.BAD_REQUEST, f"SOUNDSCAPE_TAGGER names {path}, where no file is; correct it or unset it.")
-    return path
+    cure = "EfficientAT's mn04_as_mAP_432.pt (MIT licence; github.com/fschmid56/EfficientAT, releases)"
+    return given(get_settings().tagger, "SOUNDSCAPE_TAGGER", "The AudioSet tagger's weights", cure)
 
 
 def load(path: Path) -> Tagger:
@@ -111,16 +122,6 @@ def load(path: Path) -> Tagger:
         what = f"{path} does not hold the weights of EfficientAT's MobileNetV3 ({type(error).__name__}); give the file that it publishes."
         raise Invalid(Reason.BAD_REQUEST, what) from error
     return tagger.eval()
-
-
-def export(tagger: nn.Module, path: Path, outputs: tuple[str, ...] = ("embedding", "events")) -> None:
-    """Write as ONNX: `input` float32 (batch, 1, samples) to the outputs."""
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the exporter deprecates itself; its successor wants a package of its own
-        torch.onnx.export(
-            tagger, (torch.zeros(2, *FEATURES.shape),), str(path), input_names=["input"], output_names=list(outputs), opset_version=17,
-            dynamic_axes={name: {0: "batch"} for name in ("input", *outputs)}, dynamo=False,
-        )  # fmt: skip
 
 
 def _renamed(kept: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:

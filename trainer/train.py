@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soundscape.errors import Broken, Invalid
-from soundscape.release import LoadedRelease, load_release
+from soundscape.release import LoadedRelease, load_release, write_release
 from soundscape.settings import Settings
 from trainer import store
 from trainer.learn import EPOCHS, begin_with
@@ -35,10 +35,11 @@ def train(
     again: bool,
     say: Callable[[str], None],
     champion: LoadedRelease | None = None,
+    teacher: LoadedRelease | None = None,
 ) -> LoadedRelease:
     """Train by plan and make a release of it; one that the same data and plan have already made is used again.
 
-    `champion` is the release of `plan.begins_with`.
+    `champion` is the release of `plan.begins_with`; `teacher` that of `plan.taught_by`, which `trainer.taught.hear` has heard.
 
     Raises Invalid if `name` is another release's or a pretrained model is wanted and not here, Broken if the training or the export fails.
     """
@@ -71,6 +72,11 @@ def train(
             made = make_head(prepared, body_of(plan.model), folder, origin, say, _told(say), champion, plan.recipe)
         else:
             made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
+        if teacher is not None:
+            from trainer.taught import against
+
+            more = {"teacher": teacher.release.name, "against_teacher": against(prepared, made, teacher)}
+            made = write_release(folder, made.release.model_copy(update={"metrics": {**made.release.metrics, **more}}))
         register(tracking, made, prepared, say)
     return made
 

@@ -70,13 +70,14 @@ def heard_by(loaded: LoadedRelease, prepared: store.Prepared, items: Sequence[st
     """What the first member of a release says of prepared sounds: probabilities float32 (windows, outputs), in the sounds' order."""
     member = loaded.release.members[0]
     spec, model = loaded.release.features[member.feature_fingerprint], model_of(member, loaded.folder / member.file, 2)
+    return np.concatenate([model(windows_of(prepared, item, spec)) for item in items])
 
-    def windows(item: store.Item) -> Float32:
-        if spec == prepared.spec:
-            return prepared.windows(item)
-        return spec.compute(sound_of(prepared.source / item.name))
 
-    return np.concatenate([model(windows(item)) for item in items])
+def windows_of(prepared: store.Prepared, item: store.Item, spec: FeatureSpec) -> Float32:
+    """Every window of a prepared sound as a model that hears `spec` is fed it: float32 (windows, *spec.shape)."""
+    if spec == prepared.spec:
+        return prepared.windows(item)
+    return spec.compute(sound_of(prepared.source / item.name))
 
 
 def model_of(member: Member, path: Path, threads: int) -> Callable[[Float32], Float32]:

@@ -194,13 +194,13 @@ def test_observations_are_asked_for_together(api: tuple[Api, str]) -> None:
 
 def test_the_pace_is_kept(api: tuple[Api, str], monkeypatch: pytest.MonkeyPatch) -> None:
     now, slept = [100.0], list[float]()
-    monkeypatch.setattr("trainer.date_sources.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("trainer.date_sources.monotonic", lambda: now[0])
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("trainer.date_sources.time.sleep", sleep)
+    monkeypatch.setattr("trainer.date_sources.sleep", sleep)
     with Asker("Xeno-canto", f"{api[1]}/xc", {"key": KEY}) as asker:
         for _ in range(3):
             asker.ask(query="nr:1")

@@ -12,13 +12,13 @@ from soundscape.errors import Invalid
 from soundscape.features import FeatureSpec
 from soundscape.settings import get_settings
 from trainer import store
+from trainer.audioset import EVENTS, FEATURES
 from trainer.body import Body
 from trainer.learn import mixer_of
 from trainer.mixing import Recipe
 from trainer.prepare import Report, prepare
 from trainer.sound_mixing import LENGTH, SoundMixer
 from trainer.speech import tagger_for_speech
-from trainer.tagger import EVENTS, FEATURES
 from trainer.testing import write_folder
 
 SCORES = {"2/XC2000": [0.9, 0.1, 0.65], "10/XC1001": [0.8, 0.9, 0.7], "BED_20260101_000000": [0.1, 0.7, 0.1]}
