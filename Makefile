@@ -6,11 +6,9 @@ BIN := .venv/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard */__init__.py))
 PYTEST := $(BIN)/python -m pytest
 HERE := not gpu and not network and not recordings and not browser
-STACK := tests/integration tests/faults tests/e2e
-APART := $(filter-out $(STACK),$(patsubst %/,%,$(wildcard tests/[a-z]*/)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all tests check docs up down bench
+.PHONY: help setup demo test test-all check docs up down bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -22,22 +20,11 @@ setup: ## Install what is missing (demo and test do this first)
 demo: setup ## The whole story on this machine; DATA=FOLDER for your own recordings
 	@$(BIN)/soundscape demo $(if $(DATA),--data "$(DATA)")
 
-test: OFTEN = not slow and
-test: tests ## The tests that need no GPU, no network and no recordings; about 9 minutes
+test: setup ## The tests that need no GPU, no network and no recordings; about 13 minutes
+	$(PYTEST) -m "not slow and $(HERE)" $(ARGS)
 
-test-all: tests ## Every test that this machine can run, the slow ones too
-
-# What needs a stack waits more than it works: the tests that need none run beside it, and say at the end what they found.
-# ARGS=PATH runs what is named instead.
-tests: setup
-ifdef ARGS
-	$(PYTEST) -m "$(OFTEN) $(HERE)" $(ARGS)
-else
-	@apart=$$(mktemp); trap 'rm -f $$apart' EXIT; \
-	$(PYTEST) -m "$(OFTEN) $(HERE)" $(APART) >$$apart 2>&1 & beside=$$!; \
-	$(PYTEST) -m "$(OFTEN) $(HERE)" $(STACK); stack=$$?; \
-	wait $$beside; beside=$$?; cat $$apart; exit $$((stack | beside))
-endif
+test-all: setup ## Every test that this machine can run, the slow ones too
+	$(PYTEST) -m "$(HERE)" $(ARGS)
 
 check: setup ## Lint and types
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from soundscape.release import load_release
 from soundscape.settings import Settings, get_settings
 from trainer import quantize
 from trainer.evaluate import score
-from trainer.models import MODELS
+from trainer.models import MODELS, TAGGER
 from trainer.testing import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -65,7 +65,11 @@ def test_a_release_is_trained_that_serves_what_was_measured_and_is_used_again(se
     assert "already" in second.output
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "resnet50" else []) for name in MODELS])
+HEARS_MELS = [name for name in MODELS if name != TAGGER]
+"""The tagger hears sound, and begins with weights that are given by path: tests/unit/trainer/test_tagger.py."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "resnet50" else []) for name in HEARS_MELS])
 def test_onnx_answers_as_pytorch_does(tmp_path: Path, name: str) -> None:
     import torch
 
