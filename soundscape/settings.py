@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     training_speech_limit: float = Field(
         0.65, gt=0, le=1, description="Speech score by the tagger from which a window of training sound teaches nothing; 1 keeps them all"
     )
+    imagenet: Path | None = Field(
+        None, description="EfficientNet-B0's ImageNet weights (efficientnet_b0_rwightman-7f5810bc.pth) for `train --adapt`"
+    )
     cnn14: Path | None = Field(None, description="Weights of PANNs' CNN14 (Cnn14_mAP=0.431.pth); left out unless given")
     perch: Path | None = Field(None, description="Perch as .onnx or .tflite; left out unless given")
     birdnet_dir: Path | None = Field(None, description="Folder of BirdNET's files elsewhere; those that set-up fetched otherwise")

@@ -24,6 +24,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "all four: SGD, 4 parts, again, bfloat16": {"optimizer": "sgd", "accumulate": 4, "checkpointing": True, "half": "on"},
 }
 """One thing at a time, then all; float32 unless said."""
+ADAPTED = {"AdamW, LoRA": {"adapt": "lora"}}
+"""Measured too where SOUNDSCAPE_IMAGENET names the weights that it needs."""
 
 
 @click.command()
@@ -44,10 +46,11 @@ def memory(model: str, batch: int, steps: int, gpu: bool, as_json: bool) -> None
 
     if gpu:
         require_gpu(get_settings().model_copy(update={"ray_gpus": 1, "ray_address": None}))
-    for choice in CHOICES.values():
+    choices = {**CHOICES, **(ADAPTED if model == "efficientnet_b0" and get_settings().imagenet else {})}
+    for choice in choices.values():
         chosen_plan(model, 1.0, batch=batch, **choice)  # what does not hold is said before the work
     rows = {}
-    for name, choice in CHOICES.items():
+    for name, choice in choices.items():
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
             rows[name] = alone.submit(measure, model, batch, steps, {"half": "off", **choice}, "cuda" if gpu else "cpu").result()
         click.echo(f"{name}: {rows[name]['peak_mb']:.0f} MB, {rows[name]['step_ms']:.0f} ms a step", err=True)
@@ -55,33 +58,40 @@ def memory(model: str, batch: int, steps: int, gpu: bool, as_json: bool) -> None
     if as_json:
         click.echo(json.dumps({"model": model, "batch": batch, "cores": cores, "choices": rows}))
         return
-    table = Table("choice", "peak MB", "of it before the network", "ms a step (median)", "loss after the last",
+    table = Table("choice", "peak MB", "of it before the network", "ms a step (median)", "weights trained", "loss after the last",
                   title=f"{model}, {batch} windows a step, {cores} cores")  # fmt: skip
     for name, one in rows.items():
-        table.add_row(name, f"{one['peak_mb']:.0f}", f"{one['before_mb']:.0f}", f"{one['step_ms']:.0f}", f"{one['loss']:.4f}")
+        whole = (f"{one[what]:,.0f}" for what in ("peak_mb", "before_mb", "step_ms", "trained"))
+        table.add_row(name, *whole, f"{one['loss']:.4f}")
     Console(width=terminal_width()).print(table)
 
 
 def measure(model: str, batch: int, steps: int, choice: dict[str, Any], device: str) -> dict[str, float]:
-    """Some steps on random windows, the same for each choice: peak memory in MB, median ms a step without the first, and the last loss."""
+    """Some steps on random windows, the same for each choice: peak memory in MB, median ms a step without the first, how many weights are
+    trained, and the last loss."""
     import torch
 
+    from trainer.adapt import LORA, begun
     from trainer.models import build
     from trainer.plan import chosen_plan
     from trainer.step import Step
 
     plan = chosen_plan(model, 1.0, batch=batch, **choice)
+    if plan.adapt == LORA:
+        import peft  # noqa: F401  # what its import takes is there before the network
     batches = made_batches(batch, steps)
     before = peak_mb(device)
     torch.manual_seed(0)
-    step = Step(build(model, LABELS), plan, device)
+    step = Step(begun(build(model, LABELS), plan.adapt), plan, device)
+    trained = sum(one.numel() for one in step.net.parameters() if one.requires_grad)
     step.net.train()
     times = []
     for window, truth, weight in batches:
         began = time.monotonic()
         loss = step.take(window, truth, weight, plan.rate)
         times.append(time.monotonic() - began)
-    return {"peak_mb": peak_mb(device), "before_mb": before, "step_ms": statistics.median(times[1:]) * 1000, "loss": loss}
+    step_ms = statistics.median(times[1:]) * 1000
+    return {"peak_mb": peak_mb(device), "before_mb": before, "step_ms": step_ms, "trained": trained, "loss": loss}
 
 
 def made_batches(batch: int, steps: int) -> list[tuple[Any, Any, Any]]:

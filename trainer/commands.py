@@ -58,6 +58,10 @@ def prepare(data: Path) -> None:
 @_budget
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
 @click.option("--gpu", is_flag=True, help="Train a network on a GPU.")
+@click.option(
+    "--adapt", type=click.Choice(["scratch", "full", "lora"]),
+    help="efficientnet_b0: from scratch unless given, or from ImageNet's weights (SOUNDSCAPE_IMAGENET).",
+)  # fmt: skip
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), help="adamw unless given.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="The highest; 0.002 for adamw, 0.05 for sgd unless given.")
 @click.option("--smoothing", type=click.FloatRange(0, 0.4), help="Of the labels; 0.01 unless given.")
@@ -90,7 +94,7 @@ def train(
     chosen = {name: value for name, value in choices.items() if value is not None and value is not False}
     if (chosen or gpu) and (model is None or model in HEADS):
         said = ", ".join(f"--{name}" for name in (*chosen, *(["gpu"] if gpu else [])))
-        raise click.UsageError(f"{said}: only for a network that is trained from scratch; name it by --model.")
+        raise click.UsageError(f"{said}: only for a network that is trained here; name it by --model.")
     if model in HEADS:  # what is missing, or a wrong name, is said before the work
         require(model)
     elif model is not None:

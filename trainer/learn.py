@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from soundscape.errors import Invalid, Reason
-from trainer import evaluate, store, taught
+from trainer import adapt, evaluate, store, taught
 from trainer.evaluation.hear import windows_of
 from trainer.mixing import Bed, Mixer, Recipe, Source
 from trainer.models import build, spec_of
@@ -86,7 +86,7 @@ class Learner:
         net = build(plan.model, len(self.prepared.labels))
         if weights is not None:
             begin_with(net, weights, self.prepared.labels)
-        self._step = Step(net, plan, device)
+        self._step = Step(adapt.begun(net, plan.adapt), plan, device)
         self.net, self.average = self._step.net, self._step.average
         self.elapsed, self.steps, self.epoch = 0.0, 0, 0
         self._begun = False
@@ -102,6 +102,10 @@ class Learner:
     def done(self) -> bool:
         """Whether the time is spent."""
         return self.elapsed >= self.budget
+
+    def finished(self) -> nn.Module:
+        """The averaged weights as an ordinary network; adapters become a part of it, so nothing can be learnt afterwards."""
+        return adapt.merged(self.average.module) if self.plan.adapt == adapt.LORA else self.average.module
 
     def state(self) -> dict[str, Any]:
         """Everything that is needed to go on."""

@@ -21,7 +21,7 @@ RECIPES = {
 """Ways to compose windows, by name: as usual, clips as they were recorded, more calls at once, without SpecAugment."""
 HALVES = ("auto", "on", "off")
 """When to train in bfloat16; `auto` is where that is measured to be faster."""
-ADDED = ("optimizer", "accumulate", "checkpointing", "half", "taught_by")
+ADDED = ("optimizer", "accumulate", "checkpointing", "half", "taught_by", "adapt", "imagenet")
 """Fields that came later: left out where they have their default, so that a plan made before them keeps its digest."""
 
 
@@ -54,6 +54,10 @@ class Plan:
     checkpointing: bool = False
     """Activations of a block are computed again on the way back instead of being kept."""
     half: str = "auto"
+    adapt: str = "scratch"
+    """How the network comes to the labels (trainer/adapt.py): from scratch, or from ImageNet's weights in `full` or by `lora`."""
+    imagenet: str = ""
+    """Digest of the file of those weights; empty from scratch."""
 
     def __post_init__(self) -> None:
         """Raises Invalid for a batch that does not part evenly."""
@@ -77,12 +81,17 @@ class Plan:
 def chosen_plan(model: str, minutes: float, pseudo: str = "", *, recipe: str = "composed", **chosen: Any) -> Plan:
     """A plan with what was chosen; of RECIPES by name, and with the network's or its optimizer's own rate unless that is chosen too.
 
-    Raises Invalid for a batch that does not part, or a network that has no blocks to checkpoint.
+    Raises Invalid for a batch that does not part, a network that has no blocks to checkpoint, or ImageNet weights that are not here or
+    not its own.
     """
+    from trainer.adapt import FULL, FULL_RATE, SCRATCH, checked, imagenet_file
     from trainer.models import RATES as OWN
     from trainer.models import build, is_block
 
-    rate = OWN.get(model, RATES[chosen.get("optimizer", "adamw")])
+    adapt = chosen.get("adapt", SCRATCH)
+    rate = OWN.get(model, FULL_RATE if adapt == FULL else RATES[chosen.get("optimizer", "adamw")])
+    if adapt != SCRATCH:
+        chosen = {**chosen, "imagenet": checked(model, imagenet_file())}
     plan = Plan(model, minutes, recipe=replace(RECIPES[recipe], pseudo=pseudo), **{"rate": rate, **chosen})
     if plan.checkpointing:
         import torch

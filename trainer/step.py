@@ -59,7 +59,8 @@ def loss_of(logits: Tensor, truth: Tensor, weight: Tensor, smoothing: float) -> 
 
 
 def optimizer_of(parameters: Iterable[nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
-    """The plan's optimizer: AdamW keeps two numbers a weight beside its gradient, SGD one."""
+    """The plan's optimizer of those that are trained: AdamW keeps two numbers a weight beside its gradient, SGD one."""
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if plan.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=plan.rate, momentum=MOMENTUM, nesterov=True, weight_decay=SGD_DECAY)
     return torch.optim.AdamW(parameters, lr=plan.rate, weight_decay=plan.decay)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.package import Origin
     from trainer.tracking import Run
 
-LICENCE = "Own weights; trained on {source} only, whose recordings keep their licences"
+LICENCE = "Own weights; {begun}trained on {source} only, whose recordings keep their licences"
 
 
 def train(
@@ -100,6 +100,7 @@ def _network(
     champion: LoadedRelease | None,
 ) -> LoadedRelease:
     """Train a network as a Ray job, and package it."""
+    from trainer.adapt import BEGUN
     from trainer.package import WEIGHTS, package
     from trainer.ray_run import STATE, fit
 
@@ -118,7 +119,8 @@ def _network(
         begin_with(build(plan.model, len(prepared.labels)), weights, prepared.labels)  # what does not fit is said here, not by a worker
     checkpoint = fit(prepared.folder, run_name(prepared, plan), plan, settings, say, on_epoch, weights)
     net, training = _trained(checkpoint / STATE, prepared, plan)
-    licence = LICENCE.format(source=prepared.source.name)
+    from_imagenet = plan.imagenet or (champion and BEGUN in " ".join(champion.release.licences))
+    licence = LICENCE.format(source=prepared.source.name, begun=f"{BEGUN}, " if from_imagenet else "")
     return package(prepared, net, plan.model, folder, origin._replace(training=training), licence, say)
 
 
@@ -163,9 +165,7 @@ def _trained(state: Path, prepared: store.Prepared, plan: Plan) -> tuple[Any, di
     if not learner.restore(torch.load(state, map_location="cpu", weights_only=True)):
         raise Broken(f"{state} belongs to other data or another plan; nothing untrained is released.")
     training = {"plan": plan.plain(), "epochs": learner.epoch, "steps": learner.steps, "seconds": round(learner.elapsed, 1)}
-    return learner.average.module, training
-
-
+    return learner.finished(), training
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
