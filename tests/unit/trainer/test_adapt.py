@@ -14,8 +14,9 @@ from peft import PeftModel
 from torch import nn
 
 from soundscape.errors import Invalid
+from soundscape.features import LOG_MEL
 from soundscape.settings import get_settings
-from trainer import commands, store
+from trainer import commands, quantize, store
 from trainer.adapt import FULL, FULL_RATE, LORA, SCRATCH, begun, merged
 from trainer.learn import Learner, save_weights
 from trainer.models import EfficientNetB0, build
@@ -136,6 +137,8 @@ def test_merged_it_is_an_ordinary_network_that_answers_the_same(imagenet: Path, 
     plain.load_state_dict(net.state_dict())
     with torch.inference_mode():
         torch.testing.assert_close(plain(WINDOW), heard, rtol=1e-4, atol=1e-4)
+    windows = torch.rand((2, *LOG_MEL.shape), generator=torch.Generator().manual_seed(2)).numpy()
+    assert quantize.export(net, tmp_path / "net.onnx", LOG_MEL, windows) < quantize.PARITY
 
 
 @pytest.fixture(scope="module")
