@@ -172,6 +172,7 @@ def test_a_killed_lora_run_goes_on_and_a_retraining_begins_with_what_came_of_it(
 
 def test_a_plan_tells_its_beginning_and_from_scratch_keeps_its_digest(imagenet: Path) -> None:
     assert chosen_plan(NAME, 1.0, adapt=SCRATCH).plain() == chosen_plan(NAME, 1.0).plain()
+    assert not {"adapt", "imagenet"} & chosen_plan(NAME, 1.0).plain().keys()
     full, lora = (chosen_plan(NAME, 1.0, adapt=adapt) for adapt in (FULL, LORA))
     assert full.rate == FULL_RATE and lora.rate == RATES["adamw"] and full.imagenet == lora.imagenet != ""
     assert replace(full, imagenet="other").plain() != full.plain()
