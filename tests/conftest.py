@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 
@@ -30,6 +31,7 @@ hypothesis_settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out the caller's settings, so that every machine runs the same tests; begin to count."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts into the background with interrupts ignored
     for name in [name for name in os.environ if name.startswith("SOUNDSCAPE_") and not name.startswith("SOUNDSCAPE_RECORDINGS")]:
         del os.environ[name]
     config.stash[LEFT_OUT] = Counter()
