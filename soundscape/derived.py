@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from soundscape.errors import Unavailable
+from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.settings import Settings
 
 FOLDERS = ("datasets", "archive", "rehearsals", "replays")
@@ -13,14 +13,19 @@ FOLDERS = ("datasets", "archive", "rehearsals", "replays")
 
 
 def note_folder(settings: Settings, folder: Path) -> None:
-    """Record a folder that is about to be written to with what was made of clips, wherever it lies. Raises Unavailable."""
-    path, line = _record(settings), f"{folder.absolute()}\n".encode()
-    if "\n" in str(folder) or folder.absolute() in derived_folders(settings):
+    """Record a folder that is about to be written to with what was made of clips, wherever it lies.
+
+    Raises Invalid for a name that holds a line break, Unavailable if the record cannot be written.
+    """
+    path, real = _record(settings), Path(os.path.realpath(folder))
+    if b"\n" in os.fsencode(real):
+        raise Invalid(Reason.BAD_REQUEST, f"The name of {str(folder)!r} holds a line break; choose another folder.")
+    if real in derived_folders(settings):
         return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with path.open("ab") as file:  # one short write: two processes may note at once
-            file.write(line)
+            file.write(os.fsencode(real) + b"\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -30,10 +35,10 @@ def note_folder(settings: Settings, folder: Path) -> None:
 def derived_folders(settings: Settings) -> list[Path]:
     """FOLDERS, then every folder that was noted and is there still. Raises OSError where the record cannot be read."""
     own = [settings.root / name for name in FOLDERS]
-    path = _record(settings)
-    noted = path.read_bytes().decode(errors="surrogateescape").splitlines() if path.is_file() else []
-    folders = [Path(line) for line in dict.fromkeys(noted) if line.startswith("/")]
-    return [*own, *(one for one in folders if one.is_dir() and not any(one.is_relative_to(home) for home in own))]
+    path, homes = _record(settings), [os.path.realpath(home) for home in own]
+    noted = path.read_bytes().split(b"\n") if path.is_file() else []
+    folders = [Path(os.fsdecode(line)) for line in dict.fromkeys(noted) if line.startswith(b"/")]
+    return [*own, *(one for one in folders if one.is_dir() and not any(one.is_relative_to(home) for home in homes))]
 
 
 def _record(settings: Settings) -> Path:

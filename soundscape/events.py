@@ -124,7 +124,7 @@ class ClipAnalysed(Event):
     calibrated: bool = True
     """Whether the thresholds were chosen for just the members that answered."""
     fusion: Fusion | None = None
-    """Absent where one member answers alone."""
+    """Absent where the release has one member."""
     stages: Stages
     run_id: str | None = None
     """The replay that asked, on `shadow-predictions`."""

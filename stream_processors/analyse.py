@@ -62,7 +62,7 @@ class Analyser:
         asked = [member for member in able if member.triton_name not in out] or able
         for member in able:
             if member not in asked:
-                left.append(LeftOut(member=member.name, why="it does not answer its own probe"))
+                left.append(LeftOut(member=member.name, why="it failed or was late, and has not answered its probe since"))
                 MEMBERS_LEFT_OUT.labels(member.name).inc()
         tasks = {member.name: asyncio.create_task(self._ask(member, found.features[member.feature_fingerprint])) for member in asked}
         try:

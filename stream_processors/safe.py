@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -88,7 +88,7 @@ class Processor:
             return await self._tried(clip, place, received, found, replayed)
 
     async def _tried(self, clip: ClipRecorded, place: Place, received: float, found: Extracted, replayed: int) -> ClipAnalysed:
-        alone_failures = 0
+        failed = Counter[str]()
         suspect: ModelFailed | None = None
         fallen = False
         for attempt in range(10**9):
@@ -126,14 +126,14 @@ class Processor:
                     fallen = True
                     CANARY_FAILED.labels(clip.site).inc()
                     continue
-                if self._lane == "live" and len(models) > 1:  # a guide waits for no member: the others answer
+                failed[error.model] += 1
+                if self._lane == "live" and len(models) > 1 and failed[error.model] == 1:  # a guide waits for no member: the others answer
                     self._set_aside(loaded, {error.model})
                     if self._sick.left_out(models.values()) - out:
                         continue
-                alone_failures += suspect is not None and error.model == suspect.model
                 suspect = error
-                if alone_failures >= POISON_FAILURES:
-                    what = f"The clip failed {alone_failures} times on {error.model}, which answers its probe; it is kept for a look."
+                if (again := failed.total() - len(failed)) >= POISON_FAILURES:  # the first failure of each may have been its own
+                    what = f"The clip failed {again} times more on {error.model}, which answers its probe; it is kept for a look."
                     raise Invalid(Reason.POISON, what) from error
         raise AssertionError("unreachable")
 

@@ -7,7 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from soundscape.errors import Invalid, Reason, Unavailable
+from soundscape.event import Name
 from soundscape.release import RELEASE_FILE, LoadedRelease, load_release, named_release
 from soundscape.settings import Settings
 from trainer.tracking import RELEASE, quiet_mlflow, reachable
@@ -32,7 +35,7 @@ def fetch(settings: Settings, wanted: str) -> LoadedRelease:
         what = f"MLflow knows no {wanted} ({str(error).splitlines()[0][:150]}); its page lists what is registered: {uri}"
         raise Invalid(Reason.BAD_REQUEST, what) from error
     name, digest = version.tags.get("release", ""), version.tags.get("digest")
-    if Path(name).name != name or not name or not digest:
+    if not _may_be_a_folder(name) or not digest:
         raise Invalid(Reason.BAD_REQUEST, f"{wanted} says of no release that it is one; give a version that `soundscape train` registered.")
     if (settings.releases / name / RELEASE_FILE).is_file():
         here = named_release(settings.releases, name)
@@ -46,9 +49,18 @@ def fetch(settings: Settings, wanted: str) -> LoadedRelease:
         except (mlflow.exceptions.MlflowException, OSError) as error:
             what = f"The files of {wanted} cannot be had from MLflow ({str(error).splitlines()[0][:150]}); train the release anew."
             raise Invalid(Reason.BAD_REQUEST, what) from error
-        load_release(folder, digest)
+        if (loaded := load_release(folder)).digest != digest or loaded.release.name != name:
+            raise Invalid(Reason.RELEASE_INVALID, f"The files of {wanted} are not those that were registered as {name}; train it anew.")
         shutil.move(folder, settings.releases / name)
     return named_release(settings.releases, name, digest)
+
+
+def _may_be_a_folder(name: str) -> bool:
+    """Whether a registered name is one that a release may have, and no hidden one."""
+    try:
+        return not TypeAdapter(Name).validate_python(name).startswith(".")
+    except ValidationError:
+        return False
 
 
 def _version(client: Any, wanted: str) -> Any:

@@ -32,16 +32,19 @@ def erase(settings: Settings, clip_id: str) -> list[Path]:
     page that names the clip, whole. Links are removed, not followed. Rows inside larger files (Parquet, CSV) stay: they hold no sound.
 
     What is named by the clip goes last: it says by which digests the rest is found, should this be cut off. Raises OSError where a file
-    cannot be read or removed, and ValueError for what is no clip id.
+    cannot be read or removed, after all others are gone, and ValueError for what is no clip id.
     """
     wanted = str(UUID(clip_id))
     named = list(_named(settings, wanted))
     digests = {digest for path in named for digest in _digests(path)}
-    erased = []
+    erased, troubles = [], list[OSError]()
     for dataset in sorted((settings.root / "datasets").glob("*/processed")):
-        erased += _erase_prepared(dataset.parent, wanted, digests)
+        try:
+            erased += _erase_prepared(dataset.parent, wanted, digests)
+        except OSError as error:  # the others go all the same
+            troubles.append(error)
     for page in _pages(settings, wanted):
-        page.unlink()
+        page.unlink(missing_ok=True)
         erased.append(page)
         log.warning("the evaluation's page %s held sound of clip %s and was removed whole; its numbers stay in report.json", page, wanted)
         if settings.mlflow_uri:
@@ -51,6 +54,8 @@ def erase(settings: Settings, clip_id: str) -> list[Path]:
         erased.append(path)
     if erased:
         log.info("clip %s: %d derived files erased", wanted, len(erased))
+    if troubles:
+        raise troubles[0]
     return erased
 
 
@@ -74,15 +79,20 @@ def _digests(path: Path) -> Iterator[str]:
 def _erase_prepared(folder: Path, wanted: str, digests: set[str]) -> list[Path]:
     """Remove from a prepared data set what lies there under a sound's digest, and the sound from its list."""
     table = folder / "dataset.json"
-    body: dict[str, Any] = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {"items": []}
-    doomed = [item for item in body["items"] if wanted in item["name"] or item["digest"] in digests]
+    try:
+        body: dict[str, Any] = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {"items": []}
+        doomed = [item for item in body["items"] if wanted in item["name"] or item["digest"] in digests]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(f"{table} is no list of a prepared data set; remove its folder, or prepare it again") from error
     digests = digests | {item["digest"] for item in doomed}
     files = [folder / item["file"] for item in doomed]
     files += [folder / "processed" / "judged" / f"{digest[:20]}.npy" for digest in digests]
     for heard in (folder / "processed").glob("embeddings-*"):
         files += [heard / f"{digest}.npy" for digest in digests]
         if doomed:  # which sounds a composed window holds is written nowhere; without this one others are composed
-            files += heard.glob("scenes-*.npz")
+            files += [*heard.glob("scenes-*.npz"), *heard.glob(".*.part")]
+    for taught in (folder / "processed").glob("taught-*") if doomed else ():
+        files += [*taught.glob("*.npz"), *taught.glob(".*.part")]
     erased = [file for file in files if file.is_file()]
     for file in erased:
         file.unlink()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from soundscape.events import Client, ClipAnalysed, Latitude, Longitude, Name, Names
+from soundscape.events import Client, ClipAnalysed, Fusion, Latitude, Longitude, Name, Names
 
 LONGEST_WAIT_S = 30.0
 """Seconds that a request may wait for its answer."""
@@ -89,6 +89,8 @@ class Prediction(BaseModel):
     score_floor: float
     left_out: list[dict[str, str]]
     calibrated: bool
+    fusion: Fusion | None = None
+    """How the members' scores became one; null where the release has one member."""
     stages: dict[str, str | None]
 
 
@@ -152,6 +154,7 @@ def prediction_of(event: ClipAnalysed, scores: Literal["top", "all"]) -> dict[st
         "score_floor": event.score_floor,
         "left_out": [one.model_dump() for one in event.left_out],
         "calibrated": event.calibrated,
+        "fusion": event.fusion.model_dump(mode="json") if event.fusion else None,
         "stages": stages,
     }
 

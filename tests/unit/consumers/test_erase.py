@@ -9,7 +9,7 @@ import pytest
 
 from consumers.labeler.erase import erase
 from soundscape.derived import derived_folders, note_folder
-from soundscape.errors import Unavailable
+from soundscape.errors import Invalid, Unavailable
 from soundscape.release import file_digest
 from soundscape.settings import Settings
 from trainer import store
@@ -66,17 +66,31 @@ def test_what_is_named_by_the_sounds_digest_goes_with_it(settings: Settings, sou
     home = prepared.folder / "processed" / "embeddings-0123"
     heard = {clip: made(home / f"{item.digest}.npy") for clip, item in by_clip.items()}
     composed = made(home / "scenes-train-0123-0000.npz")
+    taught = made(prepared.folder / "processed" / "taught-0123-4567" / "00000.npz")
+    cut_off = made(home / ".scenes-train-0123-0001.npz.99.part")
 
     gone = set(erase(settings, CLIP))
 
-    assert theirs.parent.name == "judged" and {theirs, heard[CLIP], composed} <= gone
-    assert not any(path.exists() for path in (theirs, heard[CLIP], composed, prepared.folder / by_clip[CLIP].file))
+    assert theirs.parent.name == "judged" and {theirs, heard[CLIP], composed, taught, cut_off} <= gone
+    assert not any(path.exists() for path in (theirs, heard[CLIP], composed, taught, cut_off, prepared.folder / by_clip[CLIP].file))
     assert others.is_file() and heard[OTHER].is_file() and (prepared.folder / by_clip[OTHER].file).is_file()
     assert not list(source.rglob(f"*{CLIP}*")) and len(list(source.rglob(f"*{OTHER}*"))) == 2
     left = store.load(prepared.folder)
     assert {item.name for item in prepared.items} - {item.name for item in left.items} == {by_clip[CLIP].name}
     assert all((prepared.folder / item.file).is_file() for item in left.items)
     assert erase(settings, CLIP) == []
+
+
+@pytest.mark.parametrize("body", ['{"items": [', "{}", "[]", '{"items": [1]}'])
+def test_a_list_that_cannot_be_read_keeps_nothing_else(settings: Settings, source: Path, body: str) -> None:
+    """It is named in the end, as a file that could not be removed would be."""
+    note_folder(settings, source)
+    broken = made(settings.root / "datasets" / "a-broken" / "dataset.json", body)
+    (broken.parent / "processed").mkdir()
+    prepared, _ = prepare(source, settings.root / "datasets", lambda _: None, children=0)
+    with pytest.raises(OSError, match="a-broken"):
+        erase(settings, CLIP)
+    assert not list(source.rglob(f"*{CLIP}*")) and not any(CLIP in item.name for item in store.load(prepared.folder).items)
 
 
 def test_what_a_cut_off_erasure_left_is_found_by_the_list_of_the_data(settings: Settings, source: Path) -> None:
@@ -105,6 +119,20 @@ def test_folders_that_were_written_outside_are_remembered(settings: Settings, tm
     assert [one for one in derived_folders(settings) if not one.is_relative_to(settings.root)] == [exported.parent]
     assert erase(settings, CLIP) == [exported]
     assert strange.is_file()
+
+
+def test_a_folder_is_remembered_by_where_it_really_lies(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (settings.root / "datasets").mkdir(parents=True)
+    (settings.root / "datasets" / "link").symlink_to(tmp_path / "disk")
+    folders = [settings.root / "datasets" / ".." / ".." / "dots", settings.root / "datasets" / "link" / "new", tmp_path / "a\u2028b"]
+    sounds = [made(folder / f"{CLIP}.ogg") for folder in folders]
+    for folder in folders:
+        note_folder(settings, folder)
+    erase(settings, CLIP)
+    assert not any(sound.exists() for sound in sounds)
+    with pytest.raises(Invalid, match="line break"):
+        note_folder(settings, tmp_path / "a\nb")
 
 
 def test_a_replay_notes_its_folder_before_it_writes_there(

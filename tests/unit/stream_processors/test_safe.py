@@ -58,6 +58,8 @@ class FakeTriton:
         self.late: set[str] = set()
         self.broken: set[str] = set()
         """Models that answer neither clips nor probes."""
+        self.dies: set[str] = set()
+        """Models that every clip kills, and that answer their probes."""
         self._again = asyncio.Event()
 
     async def asked_times(self, count: int) -> None:
@@ -72,7 +74,7 @@ class FakeTriton:
         self._again.set()
         if model in self.late:
             await asyncio.Event().wait()
-        if model in self.broken:
+        if model in self.broken | self.dies:
             await asyncio.sleep(0)
             raise ModelFailed(model, "gone")
         error = (self.script.pop(0) if len(self.script) > 1 else self.script[0]) if self.script else None
@@ -87,6 +89,8 @@ class FakeTriton:
         await asyncio.sleep(0)
         if self.hangs is not None and len(self.sick) == 1:
             await self.hangs.wait()
+        if model in self.dies:
+            return True
         return model not in self.broken and not ((self.sick.pop(0) if len(self.sick) > 1 else self.sick[0]) if self.sick else False)
 
 
@@ -518,6 +522,17 @@ async def test_a_member_that_is_stopped_is_left_out_until_it_answers_again(relea
     await asyncio.gather(*lane.processor._sick._aside.values(), *lane.processor._sick._given_up.values())
     await lane.safe(record(stream="well"))
     assert not lane.answers[-1].left_out
+
+
+@pytest.mark.parametrize("at", ["live", "bulk"])
+async def test_a_clip_that_kills_every_member_is_poison(release_of: Make, at: str) -> None:
+    """However they take turns in dying and healing: nobody behind it waits for more than a few tries."""
+    loaded = release_of({"one": (["a", "b"], 1.0, LOG_MEL), "two": (["a", "b"], 1.0, LOG_MEL)})
+    lane = Lane(loaded, at)
+    lane.triton.dies = {member.triton_name for member in loaded.release.members}
+    await asyncio.wait_for(lane.safe(record()), 20.0)
+    assert [died.reason for died in lane.deaths] == [Reason.POISON] and not lane.answers
+    assert len(lane.triton.asked) <= 4 * (POISON_FAILURES + 2)
 
 
 async def test_where_all_members_are_stopped_the_clip_waits_aside(release_of: Make, tmp_path: Path) -> None:
