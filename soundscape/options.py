@@ -17,8 +17,14 @@ class NameType(click.ParamType):
 
     name = "text"
 
+    def __init__(self, folder: bool = False) -> None:
+        """`folder`: the name becomes one's, so it is no hidden one, and none that leads elsewhere."""
+        self._folder = folder
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name itself; says what is wrong with it otherwise."""
+        if self._folder and str(value).startswith("."):
+            self.fail(f"{value!r} begins with a dot; a release becomes a folder of its name, so choose another.", param, ctx)
         try:
             return _NAME.validate_python(value)
         except ValidationError:
@@ -26,3 +32,4 @@ class NameType(click.ParamType):
 
 
 NAME = NameType()
+RELEASE_NAME = NameType(folder=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date as Day
 from pathlib import Path, PurePosixPath
 
+from soundscape.audio import WINDOW_S
 from soundscape.errors import Invalid, Reason
 from soundscape.taxonomy import Species, read_taxonomy
 from trainer.dates import read_dates, recorded_on
@@ -124,6 +125,8 @@ def read_catalog(folder: Path) -> Catalog:
         day = recorded_on(row, recording_of(row["filename"]), dates)
         clips.append(Clip(row["filename"], heard, _together(row), _weight(row), day, _side(row)))
     rows, events = read_rows(folder), folder / "soundscape_events.csv"
+    if rows and not any(_names_a_window(row.row_id) for row in rows):
+        raise _invalid("soundscape_labels.csv has no row that names a window; write STEM_ENDSECOND, every 5 s from 5")
     placed = {recording_of(row["clip"]) for row in _read(events, ("filename",)) if row.get("clip")} if events.is_file() else set()
     stems = {row.stem for row in rows}
     there = sorted(path.name for path in (folder / "train_soundscapes").glob("*.ogg")) if (folder / "train_soundscapes").is_dir() else []
@@ -136,6 +139,11 @@ def read_catalog(folder: Path) -> Catalog:
         labelled=tuple(name for name in there if Path(name).stem in stems),
         unlabelled=tuple(name for name in there if Path(name).stem not in stems),
     )
+
+
+def _names_a_window(row_id: str) -> bool:
+    end = row_id.rpartition("_")[2]
+    return end.isdecimal() and int(end) > 0 and int(end) % WINDOW_S == 0
 
 
 def _together(row: dict[str, str]) -> str:

@@ -113,7 +113,7 @@ def load(path: Path) -> Cnn14:
     try:
         kept = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(kept["model"])
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, AttributeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         what = f"{path} does not hold the weights of PANNs' CNN14 at 32 kHz ({type(error).__name__}); give Cnn14_mAP=0.431.pth."
         raise Invalid(Reason.BAD_REQUEST, what) from error
     return net.eval()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from soundscape.options import RELEASE_NAME
 from soundscape.settings import get_settings
 from soundscape.terminal import terminal_width
 
@@ -53,7 +54,7 @@ def prepare(data: Path) -> None:
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
 @click.option("--model", help=f"{', '.join(NAMES)}; the recommended ensemble unless given.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
-@click.option("--name", default=None, help="Name of the release; made from the data and the plan unless given.")
+@click.option("--name", type=RELEASE_NAME, help="Name of the release; made from the data and the plan unless given.")
 @click.option("--pseudo", default=None, help="Release whose answers to the soundscapes without labels count as truth where it is sure.")
 @_budget
 @click.option("--again", is_flag=True, help="Train anew, although the same data and plan have made a release already.")
@@ -108,9 +109,11 @@ def train(
     with progress_on(Console(stderr=True)) as told:
         heard = hear(prepared, teacher, click.echo, partial(told, "soundscapes without labels")) if teacher else ""
         if model is None:
-            release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, Recipe(pseudo=heard), budget_mb)
+            recipe = Recipe(pseudo=heard)
+            release = recommend(settings, prepared, report, minutes, name, again, click.echo, told, recipe, budget_mb, teacher)
     if model is not None:
-        release = run(settings, prepared, report, chosen_plan(model, minutes, heard, **chosen), name, again, click.echo)
+        plan = chosen_plan(model, minutes, heard, **chosen)
+        release = run(settings, prepared, report, plan, name, again, click.echo, teacher=teacher)
     _show_metrics(release.release.metrics)
     click.echo(release.release.name)
 
@@ -118,7 +121,7 @@ def train(
 @click.command()
 @click.argument("releases", nargs=-1, required=True)
 @click.option("--data", required=True, type=FOLDER, help="The folder that all of them were trained on.")
-@click.option("--name", default=None, help="Name of the release; made from the data and the parts unless given.")
+@click.option("--name", type=RELEASE_NAME, help="Name of the release; made from the data and the parts unless given.")
 @_budget
 def ensemble(releases: tuple[str, ...], data: Path, name: str | None, budget_mb: float | None) -> None:
     """Fuse RELEASES of the same data into one: weights, calibration, thresholds; its name is the last line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping
 from datetime import date
@@ -35,7 +36,11 @@ def read_dates(folder: Path) -> dict[str, date]:
     if not path.is_file():
         return {}
     out = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(Reason.BAD_REQUEST, f"{path} is not UTF-8; save it as that.") from error
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         columns = set(reader.fieldnames or ())
         if "date" not in columns or not columns & {"filename", "recording"}:

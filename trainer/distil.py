@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from soundscape.options import RELEASE_NAME
 from soundscape.settings import get_settings
 
 
@@ -13,7 +14,7 @@ from soundscape.settings import get_settings
 @click.argument("release")
 @click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="What it was trained on.")
 @click.option("--minutes", default=20.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training.")
-@click.option("--name", help="Name of the student's release; made from the data and the plan unless given.")
+@click.option("--name", type=RELEASE_NAME, help="Name of the student's release; made from the data and the plan unless given.")
 @click.option("--again", is_flag=True, help="Train anew, although the same teacher and plan have made a release already.")
 def distil(release: str, data: Path, minutes: float, name: str | None, again: bool) -> None:
     """Teach a MobileNetV2 for phones what RELEASE answers to composed windows, and make a release of it; its name is the last line."""
@@ -26,7 +27,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
     from trainer.evaluation.command import progress_on
     from trainer.models import STUDENT
     from trainer.plan import Plan
-    from trainer.taught import WINDOWS, hear, require_same_data
+    from trainer.taught import WINDOWS, against, hear, require_same_data
     from trainer.train import train
 
     settings = get_settings()
@@ -38,7 +39,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
     plan = Plan(model=STUDENT, minutes=minutes, taught_by=teacher.digest)
     made = train(settings, prepared, report, plan, name, again, click.echo, teacher=teacher)
     _show_metrics(made.release.metrics)
-    for what, one in made.release.metrics["against_teacher"].items():
+    for what, one in (made.release.metrics.get("against_teacher") or against(prepared, made, teacher)).items():
         paired = f"{one['mean']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f}, 95 % over recordings)"
         click.echo(f"{what}: mAP less its teacher's, paired: {paired}")
     click.echo(made.release.name)

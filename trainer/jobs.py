@@ -20,7 +20,7 @@ from soundscape.settings import Port, Settings, get_settings
 if TYPE_CHECKING:
     from trainer.cluster import Request
 
-ON_WORKERS = ("train", "retrain", "rehearse", "sweep", "bench")
+ON_WORKERS = ("train", "retrain", "rehearse", "sweep", "bench", "ablate", "distil")
 """Commands that work in Ray workers: those ask for what the job asks for, and the command itself, which waits for them, for nothing."""
 POLL_S = 0.5
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import nn
 
 from soundscape import confidence
+from soundscape.errors import Invalid, Reason
 from soundscape.features import FeatureSpec
 from soundscape.release import LoadedRelease, Member, Release, file_digest, write_release
 from trainer import evaluate, quantize, rivals, store, thresholds
@@ -191,6 +192,9 @@ def rows_of(prepared: store.Prepared, items: list[store.Item]) -> tuple[Float32,
             stems.append(item.recording)
             kept.append(seen + n)
         seen += len(own)
+    if not windows:
+        what = f"No row of {prepared.source.name}'s soundscape_labels.csv names a window of a soundscape"
+        raise Invalid(Reason.BAD_REQUEST, f"{what}; write STEM_ENDSECOND, every 5 s from 5.")
     return np.stack(windows), np.stack(truth), np.array(stems), np.array(kept, np.intp)
 
 

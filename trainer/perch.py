@@ -43,6 +43,8 @@ def onnx_embedder(body: bytes) -> bytes:
     from onnx import TensorProto, compose, helper, numpy_helper, utils
 
     model = read(body)
+    if not model.graph.input:
+        raise Invalid(Reason.BAD_REQUEST, f"The ONNX file of Perch has no input; {CONVERT}.")
     sound, samples = model.graph.input[0], FEATURES.shape[1]
     shape = _shape(sound)
     if len(shape) != 2 or shape[1] not in (0, samples) or shape[0] == 1:

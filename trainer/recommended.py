@@ -41,6 +41,7 @@ def recommend(
     progress: Callable[[str, int, int], None],
     recipe: Recipe = RECIPE,
     budget_mb: float | None = None,
+    teacher: LoadedRelease | None = None,
 ) -> LoadedRelease:
     """Train each member and fuse them; what the same data and time have already made is used again.
 
@@ -49,18 +50,18 @@ def recommend(
     plan: dict[str, Any] = {"model": ENSEMBLE, "minutes": minutes, "budget_mb": budget_mb}
     plan["recipe"] = json.loads(json.dumps(asdict(recipe)))
     heads = [head for head in HEARING if _can(prepared, head, minutes, say)]
+    if not heads:
+        say(f"No pretrained model takes part: {NETWORK} answers alone.")
+        return train(settings, prepared, report, Plan(model=NETWORK, minutes=minutes, recipe=recipe), name, again, say, teacher=teacher)
     digest = hashlib.sha256(f"{prepared.digest}{minutes}{heads}{recipe}{budget_mb}".encode()).hexdigest()[:8]
     title = name or f"{prepared.folder.name.rpartition('-')[0]}-{ENSEMBLE}-{digest}"
     if (before := made_before(settings.releases / title, prepared, plan, title)) is not None and not again:
         say("The same data and time have made this release already; --again trains anew.")
         return before
-    if not heads:
-        say(f"No pretrained model is here: {NETWORK} answers alone.")
-        return train(settings, prepared, report, Plan(model=NETWORK, minutes=minutes, recipe=recipe), name, again, say)
     shares = {**dict.fromkeys(heads, 0.0), NETWORK: minutes * NETWORK_SHARE}
     plans = [Plan(model=model, minutes=share, recipe=recipe) for model, share in shares.items()]
     with _tracked(settings, prepared, title, say) as tracking:
-        parts = [train(settings, prepared, report, one, None, again, say) for one in plans]
+        parts = [train(settings, prepared, report, one, None, again, say, teacher=teacher) for one in plans]
         return fuse_parts(settings, prepared, parts, title, plan, tracking, say, progress, budget_mb)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soundscape.errors import Invalid, Reason
-from soundscape.options import NAME
+from soundscape.options import NAME, RELEASE_NAME
 from soundscape.retraining import done
 from soundscape.retraining import queued as waiting
 from soundscape.settings import Settings, get_settings
@@ -32,7 +32,7 @@ SLOWER = 0.3
 @click.option("--new", "new", multiple=True, type=FOLDER, help="A dataset made by `soundscape replay --out`; may be given several times.")
 @click.option("--site", type=NAME, help="Site whose champion it begins with; the setting's site unless given.")
 @click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(min=0.01), help="Time for the training itself.")
-@click.option("--name", default=None, help="Name of the release.")
+@click.option("--name", type=RELEASE_NAME, help="Name of the release.")
 @click.option("--json", "as_json", is_flag=True, help="End with a JSON object.")
 def retrain(
     data: Path | None, queued: bool, new: tuple[Path, ...], site: str | None, minutes: float, name: str | None, as_json: bool

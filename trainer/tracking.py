@@ -56,6 +56,8 @@ class Run:
 
     def __init__(self, client: Any, spare: str, say: Callable[[str], None]) -> None:
         self._mlflow, self._spare, self._say = client, spare, say
+        self._opened: str | None = None
+        """The run's id, for other threads: MLflow keeps which run is active by thread."""
 
     @property
     def run_id(self) -> str | None:
@@ -73,7 +75,7 @@ class Run:
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics."""
-        self._do(lambda mlflow: mlflow.log_metrics({key: float(value) for key, value in values.items()}, step=step))
+        self._do(lambda mlflow: mlflow.log_metrics({key: float(value) for key, value in values.items()}, step=step, run_id=self._opened))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file."""
@@ -153,6 +155,7 @@ def tracked(settings: Settings, folder: Path, name: str, say: Callable[[str], No
         mlflow.set_experiment(EXPERIMENT)
         before = resume.read_text(encoding="utf-8").strip() if resume and resume.is_file() else None
         _start(mlflow, name, before)
+        run._opened = run.run_id
     except mlflow.exceptions.MlflowException as error:
         raise Unavailable(f"MLflow at {uri} does not open a run: {str(error).splitlines()[0][:200]}") from error
     if resume and run.run_id:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soundscape.errors import Broken, Invalid
-from soundscape.release import LoadedRelease, load_release, write_release
+from soundscape.release import LoadedRelease, Member, load_release, write_release
 from soundscape.settings import Settings
 from trainer import store
 from trainer.learn import EPOCHS, begin_with
-from trainer.models import HEADS, build
+from trainer.models import HEADS, TAGGER, build
 from trainer.plan import Plan
 from trainer.prepare import Report
 
@@ -39,7 +39,8 @@ def train(
 ) -> LoadedRelease:
     """Train by plan and make a release of it; one that the same data and plan have already made is used again.
 
-    `champion` is the release of `plan.begins_with`; `teacher` that of `plan.taught_by`, which `trainer.taught.hear` has heard.
+    `champion` is the release of `plan.begins_with`; `teacher` the one whose answers are learnt: that of `plan.taught_by`, which
+    `trainer.taught.hear` has heard, or of the recipe's pseudo-labels. Its licences bind what comes of it.
 
     Raises Invalid if `name` is another release's or a pretrained model is wanted and not here, Broken if the training or the export fails.
     """
@@ -73,12 +74,26 @@ def train(
         else:
             made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
         if teacher is not None:
+            made = _bound(made, teacher)
+        if teacher is not None and plan.taught_by:
             from trainer.taught import against
 
             more = {"teacher": teacher.release.name, "against_teacher": against(prepared, made, teacher)}
             made = write_release(folder, made.release.model_copy(update={"metrics": {**made.release.metrics, **more}}))
         register(tracking, made, prepared, say)
     return made
+
+
+def _bound(made: LoadedRelease, teacher: LoadedRelease) -> LoadedRelease:
+    """The release, bound by the licences of the one that it learnt from."""
+    said = f"; learnt from answers of {teacher.release.name} ({', '.join(teacher.release.licences)})"
+    forbids = any(member.noncommercial for member in teacher.release.members)
+
+    def bound(one: Member) -> Member:
+        return one.model_copy(update={"licence": one.licence + said, "noncommercial": one.noncommercial or forbids})
+
+    members = tuple(bound(one) for one in made.release.members)
+    return write_release(made.folder, made.release.model_copy(update={"members": members}))
 
 
 def register(tracking: Run, made: LoadedRelease, prepared: store.Prepared, say: Callable[[str], None]) -> None:
@@ -120,7 +135,12 @@ def _network(
     checkpoint = fit(prepared.folder, run_name(prepared, plan), plan, settings, say, on_epoch, weights)
     net, training = _trained(checkpoint / STATE, prepared, plan)
     from_imagenet = plan.imagenet or (champion and BEGUN in " ".join(champion.release.licences))
-    licence = LICENCE.format(source=prepared.source.name, begun=f"{BEGUN}, " if from_imagenet else "")
+    begun = f"{BEGUN}, " if from_imagenet else ""
+    if plan.model == TAGGER:
+        from trainer import tagger
+
+        begun = f"begun with an AudioSet tagger's, {tagger.LICENCE}, "
+    licence = LICENCE.format(source=prepared.source.name, begun=begun)
     return package(prepared, net, plan.model, folder, origin._replace(training=training), licence, say)
 
 
