@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from soundscape.options import NAME
+from soundscape.options import NAME, RELEASE_NAME
 
 
 @click.command()
@@ -22,6 +22,17 @@ def test_what_is_no_name_is_refused(wrong: str) -> None:
     done = CliRunner().invoke(said, ["--site", wrong])
     assert done.exit_code == 2
     assert "is no name" in done.output
+
+
+@pytest.mark.parametrize("wrong", ["..", ".hidden", "../x", ""])
+def test_what_becomes_a_folder_leads_nowhere_else(wrong: str) -> None:
+    @click.command()
+    @click.option("--name", type=RELEASE_NAME)
+    def made(name: str) -> None:
+        click.echo(name)
+
+    assert CliRunner().invoke(made, ["--name", wrong]).exit_code == 2
+    assert CliRunner().invoke(made, ["--name", "a.b"]).output == "a.b\n"
 
 
 def test_a_name_stays_as_it_is_and_none_means_the_default() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from soundscape.settings import Settings
 from soundscape.testing import tone_release
-from trainer.tracking import Run
+from trainer.tracking import Run, tracked
 
 
 class FakeClient:
@@ -57,3 +61,18 @@ def test_a_server_that_goes_away_is_said_once_and_the_run_goes_on() -> None:
         run.metrics({"loss": 0.5}, step=step)
     assert asked == ["again"]
     assert said == ["MLflow does not take it (connection refused); the run goes on without it."]
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow warns of its own code, and of its database's
+def test_what_another_thread_logs_is_in_the_same_run(settings: Settings, tmp_path: Path) -> None:
+    """MLflow keeps the active run by thread, and epochs are followed by one of their own."""
+    with tracked(settings, tmp_path, "train", lambda _: None) as run:
+        thread = Thread(target=lambda: run.metrics({"loss": 0.5}, step=3))
+        thread.start()
+        thread.join()
+        opened = run.run_id
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'logs' / 'mlflow.db'}")
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert [one.info.run_id for one in runs] == [opened] and runs[0].data.metrics["loss"] == 0.5
