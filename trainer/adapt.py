@@ -26,6 +26,12 @@ FULL_RATE = 5e-4
 _STEM = "features.0.0.weight"
 
 
+def require_adaptable(model: str) -> None:
+    """Raise Invalid for a model that has no ImageNet weights."""
+    if model != ADAPTED:
+        raise Invalid(Reason.BAD_REQUEST, f"--adapt is for {ADAPTED}; {model} has no ImageNet weights here: leave --adapt out.")
+
+
 def imagenet_file() -> Path:
     """The weights' file. Raises Invalid (bad-request) with the cure if there is none."""
     cure = "torchvision's efficientnet_b0_rwightman-7f5810bc.pth (download.pytorch.org/models), or leave --adapt out"
@@ -34,8 +40,7 @@ def imagenet_file() -> Path:
 
 def checked(model: str, path: Path) -> str:
     """The digest of a file of ImageNet's weights that fits the model. Raises Invalid where either does not."""
-    if model != ADAPTED:
-        raise Invalid(Reason.BAD_REQUEST, f"--adapt is for {ADAPTED}; {model} has no ImageNet weights here: leave --adapt out.")
+    require_adaptable(model)
     with torch.device("meta"):
         net = EfficientNetB0(2)
     load(net, path, assign=True)

@@ -84,13 +84,14 @@ def chosen_plan(model: str, minutes: float, pseudo: str = "", *, recipe: str = "
     Raises Invalid for a batch that does not part, a network that has no blocks to checkpoint, or ImageNet weights that are not here or
     not its own.
     """
-    from trainer.adapt import FULL, FULL_RATE, SCRATCH, checked, imagenet_file
+    from trainer.adapt import FULL, FULL_RATE, SCRATCH, checked, imagenet_file, require_adaptable
     from trainer.models import RATES as OWN
     from trainer.models import build, is_block
 
     adapt = chosen.get("adapt", SCRATCH)
     rate = OWN.get(model, FULL_RATE if adapt == FULL else RATES[chosen.get("optimizer", "adamw")])
     if adapt != SCRATCH:
+        require_adaptable(model)  # before its weights are asked for
         chosen = {**chosen, "imagenet": checked(model, imagenet_file())}
     plan = Plan(model, minutes, recipe=replace(RECIPES[recipe], pseudo=pseudo), **{"rate": rate, **chosen})
     if plan.checkpointing:

@@ -49,8 +49,10 @@ def sweep(data: Path, model: str, minutes: float, trials: int, to_the_end: bool)
     from rich.table import Table
 
     from trainer.commands import prepared_of
-    from trainer.models import build
+    from trainer.models import HEADS, build
 
+    if model in HEADS:
+        raise click.UsageError(f"{model} is a layer on a pretrained model, and has no rate to sweep; name a network.")
     build(model, 2)
     prepared, _ = prepared_of(data)
     found = run(get_settings(), prepared, model, minutes, trials, to_the_end, click.echo)
