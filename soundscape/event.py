@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 from uuid import NAMESPACE_URL, uuid5
@@ -23,20 +24,20 @@ def clip_id(site: str, stream: str, recorded_at: datetime | None, digest: str) -
     return str(uuid5(NAMESPACE, "\n".join((site, stream, moment, digest))))
 
 
-class Event(BaseModel):
+class Event(BaseModel, ABC):
     """One thing that happened. `TYPE` is CloudEvents' type, its last part the version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     TYPE: ClassVar[str]
     BODY: ClassVar[str | None] = None
 
+    @abstractmethod
     def event_id(self) -> str:
         """CloudEvents' id: the same for the same event said again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def key(self) -> str:
         """Kafka's key."""
-        raise NotImplementedError
 
     def extensions(self) -> dict[str, str]:
         """Extensions of a JSON event that let a reader choose without opening the body."""

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -54,7 +55,7 @@ def new_app(group: str, settings: Settings) -> faust.App:
     )
 
 
-class StreamProcess:
+class StreamProcess(ABC):
     """One process of a consumer group. A subclass answers records in `handle`, and says in `waiting` and `not_yet` how it is."""
 
     def __init__(self, group: str, name: str, port: int, topics: Sequence[Topic], settings: Settings, patience_s: float = 0.0) -> None:
@@ -73,11 +74,11 @@ class StreamProcess:
         self.app.on_partitions_revoked.connect(self._revoked, weak=False)
         threading.Thread(target=self._stop_in_an_outage, name="stop", daemon=True).start()
 
+    @abstractmethod
     async def handle(self, place: Place, key: bytes | None, headers: Headers, value: bytes | None) -> None:
         """Answer one record; when it returns, the record is done. Raises Broken: the process ends and the record is read again."""
-        raise NotImplementedError
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # noqa: B027  a process that has none leaves it as it is
         """Background work, begun with the app."""
 
     def waiting(self) -> str:

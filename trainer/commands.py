@@ -114,7 +114,7 @@ def train(
     if model is not None:
         plan = chosen_plan(model, minutes, heard, **chosen)
         release = run(settings, prepared, report, plan, name, again, click.echo, teacher=teacher)
-    _show_metrics(release.release.metrics)
+    show_metrics(release.release.metrics)
     click.echo(release.release.name)
 
 
@@ -135,7 +135,7 @@ def ensemble(releases: tuple[str, ...], data: Path, name: str | None, budget_mb:
     prepared, _ = prepared_of(data)
     with progress_on(Console(stderr=True)) as told:
         release = fuse_named(get_settings(), prepared, parts, name, click.echo, told, budget_mb)
-    _show_metrics(release.release.metrics)
+    show_metrics(release.release.metrics)
     click.echo(release.release.name)
 
 
@@ -176,7 +176,8 @@ def prepared_of(data: Path) -> tuple[store.Prepared, Report]:
         return run(data, get_settings().root / "datasets", bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
 
 
-def _show_metrics(metrics: dict[str, Any]) -> None:
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """Print how well a release hears, by what it was judged on."""
     from rich.console import Console
     from rich.table import Table
 

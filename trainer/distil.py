@@ -23,7 +23,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
     from rich.console import Console
 
     from soundscape.release import named_release
-    from trainer.commands import _show_metrics, prepared_of
+    from trainer.commands import prepared_of, show_metrics
     from trainer.evaluation.command import progress_on
     from trainer.models import STUDENT
     from trainer.plan import Plan
@@ -38,7 +38,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
         hear(prepared, teacher, WINDOWS, partial(told, f"batches of windows heard by {release}"))
     plan = Plan(model=STUDENT, minutes=minutes, taught_by=teacher.digest)
     made = train(settings, prepared, report, plan, name, again, click.echo, teacher=teacher)
-    _show_metrics(made.release.metrics)
+    show_metrics(made.release.metrics)
     for what, one in (made.release.metrics.get("against_teacher") or against(prepared, made, teacher)).items():
         paired = f"{one['mean']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f}, 95 % over recordings)"
         click.echo(f"{what}: mAP less its teacher's, paired: {paired}")

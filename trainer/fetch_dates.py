@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from trainer.catalog import Clip, read_catalog
 from trainer.date_sources import PAUSE_S, Asker, Found, inaturalist, xeno_canto
 from trainer.dates import DATES
 from trainer.merge import read_table, write_table
+from trainer.notes import noted, noting
 
 XENO_CANTO, INATURALIST, OTHERS = "xeno-canto", "iNaturalist", "others"
 NO_SOURCE, NO_KEY, NOT_ASKED, REFUSED, DATED = "no source", "no key", "not asked: network", "not asked: key refused", "dated"
@@ -100,7 +100,7 @@ def _kept(
     notes: Path, names: list[str], answers: Answers | None, found: Fetched, collection: str, progress: Progress
 ) -> Iterator[Found]:
     """What is known of these recordings, from earlier runs or asked now; every one of them is counted."""
-    known = _noted(notes)
+    known = {one["recording"]: Found(one["recording"], one["date"], one["reason"]) for one in noted(notes)}
     todo = [one for one in names if one not in known]
     for one in (known[name] for name in names if name in known):
         found.counts[collection, one.reason or DATED] += 1
@@ -113,10 +113,9 @@ def _kept(
         found.stopped = found.stopped or Invalid(Reason.BAD_REQUEST, f"SOUNDSCAPE_XENO_CANTO_KEY is not set; {cure}.")
     else:
         try:
-            with notes.open("a", encoding="utf-8") as book:
+            with noting(notes) as note:
                 for one in answers(todo):
-                    book.write(json.dumps({"recording": one.recording, "date": one.day, "reason": one.reason}) + "\n")
-                    book.flush()
+                    note({"recording": one.recording, "date": one.day, "reason": one.reason})
                     asked += 1
                     found.counts[collection, one.reason or DATED] += 1
                     progress(f"{collection}: recordings", len(names) - len(todo) + asked, len(names))
@@ -125,18 +124,6 @@ def _kept(
             found.stopped = found.stopped or error
             why = REFUSED if isinstance(error, Invalid) else NOT_ASKED
     found.counts[collection, why] += len(todo) - asked
-
-
-def _noted(path: Path) -> dict[str, Found]:
-    """What was answered before; a line that a kill cut off counts for nothing."""
-    known = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            one = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        known[one["recording"]] = Found(one["recording"], one["date"], one["reason"])
-    return known
 
 
 def _write(table: Path, days: Mapping[str, str]) -> None:

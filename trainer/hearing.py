@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from soundscape.errors import Invalid, Reason
 from soundscape.isolation import ChildPool
 from trainer.listen import Heard, Silent, listen
+from trainer.notes import noted, noting
 
 FILES_A_CHILD = 24
 """A child takes some seconds to start, in which the others hear this many files."""
@@ -44,7 +44,7 @@ async def hear(
     `children`; 0 is this process. Raises OSError where the disk does.
     """
     ledger = folder / "raw" / "ledger.jsonl"
-    before = _read_ledger(ledger)
+    before = {entry["name"]: entry for entry in noted(ledger)}
     done: dict[str, Heard | LeftOut] = {}
     todo = []
     for name, file in wanted.items():
@@ -73,31 +73,17 @@ async def hear(
             else:
                 done[name] = heard
                 entry = {"name": name, "file": wanted[name], "stamp": _stamp(source / name), "heard": asdict(heard)}
-                book.write(json.dumps(entry) + "\n")
-                book.flush()
+                note(entry)
             if progress:
                 progress(len(done), len(wanted))
 
-    with ledger.open("a", encoding="utf-8") as book:
+    with noting(ledger) as note:
         try:
             await asyncio.gather(*(one(name) for name in todo))
         finally:
             if pool:
                 pool.close()
     return done
-
-
-def _read_ledger(path: Path) -> dict[str, dict[str, Any]]:
-    """Entries by name; the last one counts, and a line that a kill cut off counts for nothing."""
-    entries = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            entries[entry["name"]] = entry
-    return entries
 
 
 def _holds(entry: dict[str, Any], source: Path, file: str) -> bool:

@@ -8,7 +8,6 @@ nothing is left out, and that is said.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from trainer.body import Body, body_of
 from trainer.embed import by_onnx, embedder_file
 from trainer.evaluation.hear import sound_of
 from trainer.models import TAGGER_HEAD
+from trainer.notes import noted, noting
 
 EVENT = "speech"
 """The tagger's sound event (trainer/tagger.py)."""
@@ -102,7 +102,7 @@ def _listen(
 ) -> dict[str, list[float]]:
     """Scores by digest, for files by digest; those of an earlier run from its notes."""
     notes = folder / "raw" / f"speech-{body.digest}.jsonl"
-    done = {digest: scores for digest, scores in _noted(notes).items() if digest in wanted}
+    done: dict[str, list[float]] = {one["sound"]: one["speech"] for one in noted(notes) if one["sound"] in wanted}
     todo = [digest for digest in wanted if digest not in done]
     if progress:
         progress(len(done), len(wanted))
@@ -119,8 +119,7 @@ def _listen(
             async with gate:
                 task = source / wanted[digest], model, body.spec, column
                 done[digest] = await surely(pool, hear_speech, *task) if pool else hear_speech(*task)
-            book.write(json.dumps({"sound": digest, "speech": done[digest]}) + "\n")
-            book.flush()
+            note({"sound": digest, "speech": done[digest]})
             if progress:
                 progress(len(done), len(wanted))
 
@@ -130,18 +129,6 @@ def _listen(
             if pool:
                 pool.close()
 
-    with notes.open("a", encoding="utf-8") as book:
+    with noting(notes) as note:
         asyncio.run(run())
     return done
-
-
-def _noted(path: Path) -> dict[str, list[float]]:
-    """What an earlier run has heard; a line that a kill cut off counts for nothing."""
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            one = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[one["sound"]] = one["speech"]
-    return found
