@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from soundscape.csv_table import read_table
 from soundscape.errors import Invalid, Reason
 
 TAXA = ("Aves", "Amphibia", "Insecta", "Mammalia")
@@ -33,11 +33,7 @@ def read_taxonomy(path: Path) -> list[Species]:
 
     Raises Invalid if a column is missing or a label occurs twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Invalid(Reason.BAD_REQUEST, f"{path} is no CSV in UTF-8 ({error}); export it again.") from error
+    _, rows = read_table(path)
     wanted = {"primary_label", "scientific_name", "common_name", "class_name"}
     if not rows or not wanted <= rows[0].keys():
         raise Invalid(Reason.BAD_REQUEST, f"{path} must be a CSV with the columns {', '.join(sorted(wanted))}.")

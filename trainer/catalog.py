@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import date as Day
 from pathlib import Path, PurePosixPath
 
 from soundscape.audio import WINDOW_S
+from soundscape.csv_table import read_table
 from soundscape.errors import Invalid, Reason
 from soundscape.taxonomy import Species, read_taxonomy
 from trainer.dates import read_dates, recorded_on
@@ -181,14 +181,10 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
 
 
 def _read(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
-            reader = csv.DictReader(file)
-            if missing := set(wanted) - set(reader.fieldnames or ()):
-                raise _invalid(f"{path} lacks the column {', '.join(sorted(missing))}; add it")
-            return list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _invalid(f"{path} is no CSV in UTF-8 ({error}); export it again") from error
+    columns, rows = read_table(path)
+    if missing := set(wanted) - set(columns):
+        raise _invalid(f"{path} lacks the column {', '.join(sorted(missing))}; add it")
+    return rows
 
 
 def _invalid(what: str) -> Invalid:

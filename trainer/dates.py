@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path, PurePosixPath
 
+from soundscape.csv_table import read_table
 from soundscape.errors import Invalid, Reason
 
 DATES = "dates.csv"
@@ -35,24 +34,18 @@ def read_dates(folder: Path) -> dict[str, date]:
     path = folder / DATES
     if not path.is_file():
         return {}
+    columns, rows = read_table(path)
+    if "date" not in columns or not {*columns} & {"filename", "recording"}:
+        raise Invalid(Reason.BAD_REQUEST, f"{path} lacks a column; it needs date, and filename or recording.")
     out = {}
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Invalid(Reason.BAD_REQUEST, f"{path} is not UTF-8; save it as that.") from error
-    with io.StringIO(text, newline="") as file:
-        reader = csv.DictReader(file)
-        columns = set(reader.fieldnames or ())
-        if "date" not in columns or not columns & {"filename", "recording"}:
-            raise Invalid(Reason.BAD_REQUEST, f"{path} lacks a column; it needs date, and filename or recording.")
-        for row in reader:
-            name = row.get("filename") or row.get("recording")
-            if not name or not row["date"]:
-                continue
-            day = _day(row["date"])
-            if day is None:
-                raise Invalid(Reason.BAD_REQUEST, f"{path} has the date {row['date']!r}; write YYYY-MM-DD, or leave the row out.")
-            out[name] = day
+    for row in rows:
+        name = row.get("filename") or row.get("recording")
+        if not name or not row["date"]:
+            continue
+        day = _day(row["date"])
+        if day is None:
+            raise Invalid(Reason.BAD_REQUEST, f"{path} has the date {row['date']!r}; write YYYY-MM-DD, or leave the row out.")
+        out[name] = day
     return out
 
 

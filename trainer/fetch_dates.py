@@ -10,12 +10,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from soundscape.csv_table import read_table
 from soundscape.errors import Invalid, Reason, SoundscapeError
 from soundscape.settings import Settings
 from trainer.catalog import Clip, read_catalog
 from trainer.date_sources import PAUSE_S, Asker, Found, inaturalist, xeno_canto
 from trainer.dates import DATES
-from trainer.merge import read_table, write_table
+from trainer.merge import write_table
 from trainer.notes import noted, noting
 
 XENO_CANTO, INATURALIST, OTHERS = "xeno-canto", "iNaturalist", "others"

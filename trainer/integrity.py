@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from soundscape.csv_table import read_table
 from soundscape.errors import Invalid, Reason
 from trainer import store
 from trainer.catalog import Catalog
 from trainer.listen import Heard
-from trainer.merge import read_table
 from trainer.split import TRAIN, VALIDATION
 from trainer.time_split import time_split
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from soundscape.csv_table import read_table
 from soundscape.errors import Invalid, Reason
 from trainer.catalog import read_catalog
 from trainer.split import split
@@ -96,13 +97,6 @@ def _join_taxonomies(tables: list[Path], out: Path) -> None:
                 what = f"{row['primary_label']} is {known['scientific_name']} in one folder and {row['scientific_name']} in another"
                 raise Invalid(Reason.BAD_REQUEST, f"{what}; a label has one name.")
     write_table(out, list(columns), [by_label[label] for label in sorted(by_label)])
-
-
-def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns and the rows of a table. Raises OSError."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        return list(reader.fieldnames or ()), list(reader)
 
 
 def write_table(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:

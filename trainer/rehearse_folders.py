@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soundscape.audio import SAMPLE_RATE, window_starts
+from soundscape.csv_table import read_table
 from soundscape.errors import Invalid, Reason
 from trainer.catalog import Catalog, Clip, read_catalog
-from trainer.merge import link, read_table, write_table
+from trainer.merge import link, write_table
 from trainer.split import TRAIN, VALIDATION
 from trainer.time_split import LATER, NEW, OLDER, TimeSplit, time_split
 

@@ -61,6 +61,7 @@ def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
         ("train.csv", b"primary_label,secondary_labels\n10,[]\n", "lacks the column filename"),
         ("train.csv", b"primary_label,filename\n10\n", "without primary_label or filename"),
         ("train.csv", "primary_label,filename\n10,10/XC\xe4.ogg\n".encode("latin-1"), "no CSV in UTF-8"),
+        ("soundscape_labels.csv", b"row_id,labels\nTST_20260101_000000_7,10\n", "no row that names a window"),
         ("taxonomy.csv", b"primary_label,scientific_name,common_name\n10,Vox,Voice\n", "must be a CSV with the columns"),
         ("taxonomy.csv", b"primary_label,scientific_name,common_name,class_name\n10,Vox\n", "without all of"),
         ("taxonomy.csv", "primary_label,scientific_name,common_name,class_name\n10,Vox,F\xfcr,Aves\n".encode("latin-1"), "no CSV in UTF-8"),

@@ -65,7 +65,7 @@ def test_other_weights_are_refused_with_one_sentence(weights: Path) -> None:
     other = weights.with_name("other.pth")
     kept = torch.load(weights, weights_only=True)["model"]
     wide = {**kept, "fc1.weight": torch.zeros(512, 512)}
-    for model in ({"model": wide}, {"model": {name: value for name, value in kept.items() if name != "bn0.weight"}}, kept):
+    for model in ({"model": wide}, {"model": {name: value for name, value in kept.items() if name != "bn0.weight"}}, kept, torch.zeros(3)):
         torch.save(model, other)
         with pytest.raises(Invalid, match=r"other.pth does not hold the weights of PANNs' CNN14.*; give Cnn14_mAP") as refused:
             cnn14.load(other)

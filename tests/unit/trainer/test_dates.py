@@ -71,6 +71,15 @@ def test_a_list_that_says_nothing_is_refused(folder: Path, text: str) -> None:
         read_catalog(folder)
 
 
+def test_a_list_of_another_encoding_is_refused_and_a_spreadsheets_is_read(folder: Path) -> None:
+    clip = read_catalog(folder).clips[0]
+    (folder / "dates.csv").write_bytes(f"filename,date\nM\xe4rz/{clip.filename},2020-01-01\n".encode("latin-1"))
+    with pytest.raises(Invalid, match=r"dates\.csv is no CSV in UTF-8"):
+        read_catalog(folder)
+    (folder / "dates.csv").write_bytes(b"\xef\xbb\xbf" + f"date,filename\n2020-01-01,{clip.filename}\n".encode())
+    assert read_catalog(folder).clips[0].date == date(2020, 1, 1)
+
+
 def test_a_side_that_is_none_is_refused(folder: Path) -> None:
     _with(folder, "side", {0: "left"})
     with pytest.raises(Invalid, match="side"):

@@ -122,6 +122,7 @@ def test_the_embedding_is_found_by_size_whatever_it_is_called() -> None:
         (stand_in(batch=1), "the batch free"),
         (stand_in(samples=SAMPLES * 2), r"hears \[0, 320000\]"),
         (b"no model", "no ONNX model"),
+        (b"", "has no input"),
     ],
 )
 def test_another_interface_is_refused_in_one_sentence(at: Path, made: bytes, says: str) -> None:

@@ -33,3 +33,5 @@ def test_what_cannot_be_done_is_said() -> None:
     with pytest.raises(Invalid, match="small has no blocks"):
         chosen_plan("small", 1.0, checkpointing=True)
     assert chosen_plan("efficientnet_b0", 1.0, checkpointing=True).checkpointing
+    with pytest.raises(Invalid, match="--adapt is for efficientnet_b0; small has"):  # not: where its weights are to be had
+        chosen_plan("small", 1.0, adapt="full")
