@@ -23,6 +23,7 @@ from trainer.fusing import Answered, answer
 from trainer.package import Origin
 from trainer.prepare import prepare
 from trainer.testing import write_folder
+from trainer.train import _bound
 
 ORIGIN = Origin("fused", None, None, {})
 
@@ -150,3 +151,25 @@ def test_an_ensemble_is_there_whole_or_not_at_all(
         recommended.fuse_parts(settings, prepared, parts, "fused", {}, MagicMock(run_id=None), lambda _: None, lambda *_: None)
     assert load_release(settings.releases / "fused").digest == before.digest
     assert [path.parent.name for path in settings.releases.glob(f"[!.]*/{RELEASE_FILE}")] == ["fused"]
+
+
+def test_where_no_head_can_take_part_a_name_is_the_networks(
+    prepared: store.Prepared, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command again meets the release that it has made, and not another's of that name."""
+    alone = part(prepared, settings.releases / "mine", "small")
+    monkeypatch.setattr(recommended, "missing", lambda _: "it is not here")
+    monkeypatch.setattr(recommended, "train", lambda *args, **_: alone if args[4] == "mine" else None)
+    for _ in range(2):
+        made = recommended.recommend(settings, prepared, MagicMock(), 1.0, "mine", False, lambda _: None, lambda *_: None)
+        assert made.digest == alone.digest
+
+
+def test_a_teachers_licences_bind_its_student(prepared: store.Prepared, tmp_path: Path) -> None:
+    teacher = part(prepared, tmp_path / "teacher", "birdnet_head")
+    forbids = teacher.release.members[0].model_copy(update={"licence": "CC BY-NC-SA 4.0", "noncommercial": True})
+    teacher = write_release(teacher.folder, teacher.release.model_copy(update={"members": (forbids,)}))
+    bound = _bound(part(prepared, tmp_path / "student", "small"), teacher)
+    assert load_release(bound.folder).digest == bound.digest
+    (member,) = bound.release.members
+    assert member.noncommercial and member.licence == "CC0; learnt from answers of teacher (CC BY-NC-SA 4.0)"
