@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression, minimize
 from soundscape.calibration import Calibration, log_odds
 from soundscape.release import LoadedRelease
 from trainer import store
-from trainer.evaluation.measures import reliability
+from trainer.evaluation.measures import calibration_error, reliability
 from trainer.fusing import Answered, answer, changed
 
 Bool = npt.NDArray[np.bool_]
@@ -70,13 +70,8 @@ def calibration_metrics(loaded: LoadedRelease, clips: Answered, composed: Answer
     before, after = (reliability(clips.truth, answer(one, clips.by_member, prepared)) for one in (plain, loaded))
     return {
         "fitted_on": f"{len(composed.truth)} composed windows",
-        "error_before": expected_error(before),
-        "error_after": expected_error(after),
+        "error_before": calibration_error(before),
+        "error_after": calibration_error(after),
         "reliability": after,
         "too_rare": [label for label in prepared.labels if label not in curves],
     }
-
-
-def expected_error(bins: list[dict[str, float]]) -> float:
-    """Expected calibration error: the mean distance of confidence from how often it was right, over the bins (Guo 2017)."""
-    return round(sum(one["n"] * abs(one["said"] - one["true"]) for one in bins) / sum(one["n"] for one in bins), 5)

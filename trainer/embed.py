@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -69,7 +68,7 @@ def scenes(
 def embed(source: Path, target: Path, model: Path, spec: FeatureSpec) -> None:
     """Write a sound file's embeddings, float16 (windows, chunks, embedding), whole or not at all; of its first minute."""
     found = _embedder(model)(spec.compute(sound_of(source)))
-    write_whole(target, lambda file: np.save(file, found.astype(np.float16)))
+    store.write_whole(target, lambda file: np.save(file, found.astype(np.float16)))
 
 
 def embed_scenes(folder: Path, role: str, recipe: Recipe, number: int, target: Path, model: Path, spec: FeatureSpec) -> None:
@@ -77,7 +76,7 @@ def embed_scenes(folder: Path, role: str, recipe: Recipe, number: int, target: P
     mixer = SoundMixer(store.load(folder), role, np.random.default_rng([number, *role.encode()]), recipe)
     waves, truth, weight = zip(*(mixer.window() for _ in range(TOGETHER)), strict=True)
     heard = _embedder(model)(np.concatenate([spec.compute(wave) for wave in waves])).astype(np.float16)
-    write_whole(target, lambda file: np.savez(file, heard=heard, truth=np.stack(truth), weight=np.stack(weight)))
+    store.write_whole(target, lambda file: np.savez(file, heard=heard, truth=np.stack(truth), weight=np.stack(weight)))
 
 
 def run(model: Any, chunks: Float32) -> Float32:
@@ -116,15 +115,6 @@ def each_once(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> No
     asyncio.run(work())
 
 
-def write_whole(target: Path, save: Callable[[Any], None]) -> None:
-    """Let `save` write a file, whole or not at all."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    file = io.BytesIO()
-    save(file)
-    part.write_bytes(file.getbuffer())  # numpy itself does not say that a disk is full, but that so many bytes were not written
-    part.replace(target)
-
-
 @lru_cache(maxsize=1)
 def _embedder(model: Path) -> Callable[[Float32], Float32]:
     """Embeddings float32 (windows, chunks, numbers) of sound float32 (windows, chunks, samples), by a model file."""
@@ -155,5 +145,5 @@ def embedder_file(folder: Path, body: Body) -> Path:
     model = folder / "raw" / f"embedder-{body.digest}{body.suffix}"
     if not model.is_file():
         cut = body.embedder()
-        write_whole(model, lambda file: file.write(cut))
+        store.write_whole(model, lambda file: file.write(cut))
     return model

@@ -96,13 +96,12 @@ def ensemble(
     metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer_to(one) for one in some]), own)
     metrics |= {"training": origin.training, "size_mb": round(sum(sizes_mb(fitted).values()), 2)}
     metrics |= {"calibration": calibration_metrics(fitted, clips, composed, prepared)}
-    kept = {label: at for part in parts for label, at in part.release.thresholds.items() if label not in prepared.labels}
     return write_release(
         folder,
         fitted.release.model_copy(
             update={
                 "threshold": common,
-                "thresholds": {**kept, **_own(prepared, common, own)},
+                "thresholds": {**_kept(parts, fitted, prepared), **_own(prepared, common, own)},
                 "thresholds_without": without,
                 "metrics": metrics,
             }
@@ -229,10 +228,15 @@ def _without_idle(
             say(f"{part.release.name} ({size:.1f} MB) is left out: it has no share in what is said.")
     if len(stay) == len(parts):
         return fitted
-    for member in fitted.release.members:
-        (fitted.folder / member.file).unlink()
+    shutil.rmtree(fitted.folder)
     again = unite(prepared, stay, fitted.folder, origin)
     return changed(again, members=tuple(weights[member.name] for member in again.release.members))
+
+
+def _kept(parts: Sequence[LoadedRelease], fitted: LoadedRelease, prepared: store.Prepared) -> dict[str, float]:
+    """The thresholds of what parts name beyond the data; of a part that was left out nothing is named."""
+    beyond = set(fitted.label_names) - set(prepared.labels)
+    return {label: at for part in parts for label, at in part.release.thresholds.items() if label in beyond}
 
 
 def _of(loaded: LoadedRelease, by_member: Mapping[str, Float32]) -> dict[str, Float32]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import soundfile
 from soundscape.audio import MIN_SECONDS, SAMPLE_RATE, decode, resample
 from soundscape.errors import Invalid, Reason
 from soundscape.features import LOG_MEL, SILENCE_POWER, mel_power
+from trainer.store import write_whole
 
 LONGEST_S = 60.0
 """Of a longer clip its first minute is learnt from: focal recordings name their species early, and disk is finite."""
@@ -57,12 +57,7 @@ def listen(source: Path, target: Path) -> Heard:
     if power.max() <= SILENCE_POWER:
         raise Silent(Reason.NOT_AUDIO, "The file is digital silence.")
     decibels = (10.0 * np.log10(np.maximum(power, SILENCE_POWER))).astype(np.float16)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    array = io.BytesIO()
-    np.save(array, decibels)
-    part.write_bytes(array.getbuffer())  # np.save itself does not say that a disk is full, but that so many bytes were not written
-    part.replace(target)
+    write_whole(target, lambda file: np.save(file, decibels))
     sound = hashlib.sha256(np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2").tobytes()).hexdigest()
     return Heard(round(seconds, 3), hashlib.sha256(body).hexdigest(), seconds > LONGEST_S + 0.5, sound)
 

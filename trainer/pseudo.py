@@ -46,11 +46,7 @@ def hear(prepared: store.Prepared, teacher: LoadedRelease, say: Callable[[str], 
             answer = ears.answer(features_of(sound_of(prepared.source / item.name), specs))
             heard[item.digest] = answer.unweighted[:, columns].astype(np.float16)
             progress(n, len(beds))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, **heard)
-        part.replace(target)
+        store.write_whole(target, lambda file: np.savez(file, **heard))
     found = known(prepared, name)
     sure = sum(int(one.truth.sum()) for one in found.values())
     windows = sum(len(one.truth) for one in found.values())

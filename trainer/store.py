@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -152,12 +153,21 @@ def load(folder: Path) -> Prepared:
     )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
+def write_whole(path: Path, save: Callable[[Any], object]) -> None:
+    """Let `save` write a file, whole or not at all. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
+    file = io.BytesIO()
+    save(file)
+    part.write_bytes(file.getbuffer())  # numpy itself does not say that a disk is full, but that so many bytes were not written
     part.replace(path)
 
 
-__all__ = ["BED", "JUDGE", "TRAIN", "VALIDATION", "Item", "Prepared", "count", "load", "save", "scale", "unspoken", "write_text"]
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all. Raises OSError."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+__all__ = [
+    "BED", "JUDGE", "TRAIN", "VALIDATION", "Item", "Prepared", "count", "load", "save", "scale", "unspoken", "write_text", "write_whole",
+]  # fmt: skip

@@ -83,8 +83,6 @@ def against(prepared: store.Prepared, student: LoadedRelease, teacher: LoadedRel
 
 def lesson(folder: Path, release: Path, number: int, target: Path) -> None:
     """Compose TOGETHER windows, the `number`-th so many, and write what the student will hear, what the teacher said, truth and weight."""
-    from trainer.embed import write_whole
-
     prepared = store.load(folder)
     ears = _ears(release)
     specs, columns = specs_of(ears.loaded), _columns(ears, prepared)
@@ -93,7 +91,7 @@ def lesson(folder: Path, release: Path, number: int, target: Path) -> None:
     said = np.concatenate([ears.answer(features_of(wave, specs)).unweighted[:, columns] for wave in waves])
     windows = np.concatenate([prepared.spec.compute(wave) for wave in waves]).astype(np.float16)
     what, there = said.astype(np.float16), np.stack(truth)
-    write_whole(target, lambda file: np.savez(file, windows=windows, said=what, truth=there, weight=np.stack(weight)))
+    store.write_whole(target, lambda file: np.savez(file, windows=windows, said=what, truth=there, weight=np.stack(weight)))
 
 
 def batches(prepared: store.Prepared, teacher: str, size: int, rng: np.random.Generator) -> Iterator[tuple[Float32, Float32, Float32]]:

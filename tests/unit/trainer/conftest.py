@@ -9,6 +9,16 @@ import pytest
 from soundscape.release import LoadedRelease
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
+from trainer import store
+from trainer.prepare import prepare
+from trainer.testing import write_folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> store.Prepared:
+    """The least that can be learnt from; nobody changes it."""
+    home = tmp_path_factory.mktemp("least")
+    return prepare(write_folder(home / "data", clips=2, seconds=1.0, minutes=0), home / "datasets", lambda _: None, children=0)[0]
 
 
 @pytest.fixture

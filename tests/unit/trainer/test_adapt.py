@@ -21,9 +21,7 @@ from trainer.adapt import FULL, FULL_RATE, LORA, SCRATCH, begun, merged
 from trainer.learn import Learner, save_weights
 from trainer.models import EfficientNetB0, build
 from trainer.plan import RATES, Plan, chosen_plan
-from trainer.prepare import prepare
 from trainer.step import Step
-from trainer.testing import write_folder
 
 NAME = "efficientnet_b0"
 WINDOW, TRUTH, WEIGHT = torch.rand(4, 64, 64, generator=torch.Generator().manual_seed(1)), torch.eye(4)[:, :3], torch.ones(4, 3)
@@ -139,12 +137,6 @@ def test_merged_it_is_an_ordinary_network_that_answers_the_same(imagenet: Path, 
         torch.testing.assert_close(plain(WINDOW), heard, rtol=1e-4, atol=1e-4)
     windows = torch.rand((2, *LOG_MEL.shape), generator=torch.Generator().manual_seed(2)).numpy()
     assert quantize.export(net, tmp_path / "net.onnx", LOG_MEL, windows) < quantize.PARITY
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> store.Prepared:
-    home = tmp_path_factory.mktemp("adapt")
-    return prepare(write_folder(home / "data", clips=2, seconds=1.0, minutes=0), home / "datasets", lambda _: None, children=0)[0]
 
 
 def test_a_killed_lora_run_goes_on_and_a_retraining_begins_with_what_came_of_it(

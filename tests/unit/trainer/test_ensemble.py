@@ -16,9 +16,9 @@ from soundscape.settings import Settings
 from trainer import calibrate as calibrate_module
 from trainer import ensemble as module
 from trainer import recommended, store
-from trainer.calibrate import calibrate, expected_error
+from trainer.calibrate import calibrate
 from trainer.ensemble import mixtures, unite, with_weights
-from trainer.evaluation.measures import reliability
+from trainer.evaluation.measures import calibration_error, reliability
 from trainer.fusing import Answered, answer
 from trainer.package import Origin
 from trainer.prepare import prepare
@@ -85,6 +85,9 @@ def test_a_budget_chooses_the_members(prepared: store.Prepared, tmp_path: Path) 
     heavy = parts[0].release.members[0].model_copy(update={"digest": file_digest(tmp_path / "good" / "good.onnx")})
     parts[0] = write_release(tmp_path / "good", parts[0].release.model_copy(update={"members": (heavy,)}))
     spoken: list[str] = []
+    crow = prepared.species[0].model_copy(update={"label": "crow"})
+    release = parts[1].release.model_copy(update={"labels": (*prepared.species, crow), "thresholds": {"crow": 0.3}})
+    with_rest = LoadedRelease(parts[1].folder, release, "d" * 64)
     rain = ("rain",)
     for budget, events, wanted in ((None, (), ["good"]), (2.0, (), ["bad"]), (None, rain, ["good", "bad"]), (3.0, rain, ["good"])):
         telling = parts[1].release.members[0].model_copy(update={"events": events})
@@ -93,9 +96,12 @@ def test_a_budget_chooses_the_members(prepared: store.Prepared, tmp_path: Path) 
         found = with_weights(united, said(prepared), said(prepared), prepared, spoken.append, budget)
         if budget is None:  # the one that guesses gets nothing
             found = module._weighted(united, (1.0, 0.0))
+        (united.folder / "bad-weights.pt").touch()  # what came with it
         kept = module._without_idle(found, prepared, both, ORIGIN, spoken.append, budget)
         assert [member.name for member in kept.release.members] == wanted
         assert sorted(path.stem for path in kept.folder.glob("*.onnx")) == sorted(wanted)
+        assert len(wanted) == 2 or not (kept.folder / "bad-weights.pt").exists()
+        assert module._kept([with_rest], kept, prepared) == ({"crow": 0.3} if "crow" in kept.label_names else {})
     with pytest.raises(Invalid, match=r"No member fits into 1e-06 MB"):
         with_weights(unite(prepared, parts, tmp_path / "fused", ORIGIN), said(prepared), said(prepared), prepared, spoken.append, 1e-6)
 
@@ -122,7 +128,8 @@ def test_scores_become_what_they_are_worth(united: LoadedRelease, prepared: stor
     for column in range(len(prepared.labels)):
         order = np.argsort(before[:, column])
         assert (np.diff(after[order, column]) >= -1e-6).all()
-    assert expected_error(reliability(rare, after)) < 0.5 * expected_error(reliability(rare, before))
+    wrong_before, wrong_after = (calibration_error(reliability(rare, scores)) for scores in (before, after))
+    assert wrong_before is not None and wrong_after is not None and wrong_after < 0.5 * wrong_before
 
 
 def test_what_does_not_belong_together_is_refused(prepared: store.Prepared, tmp_path: Path) -> None:

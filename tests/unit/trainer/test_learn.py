@@ -14,16 +14,8 @@ from trainer import store
 from trainer.learn import Learner, save_weights
 from trainer.models import build
 from trainer.plan import Plan
-from trainer.prepare import prepare
-from trainer.testing import write_folder
 
 PLAN = Plan(model="small", minutes=0.02, batch=4)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> store.Prepared:
-    home = tmp_path_factory.mktemp("learn")
-    return prepare(write_folder(home / "data", clips=2, seconds=1.0, minutes=0), home / "datasets", lambda _: None, children=0)[0]
 
 
 def test_a_restored_run_has_the_weights_the_optimizer_and_the_time_of_the_killed_one(prepared: store.Prepared) -> None:
