@@ -13,8 +13,8 @@ from soundscape.settings import get_settings
 from soundscape.terminal import terminal_width
 
 if TYPE_CHECKING:
-    from trainer import store
-    from trainer.prepare import Report
+    from trainer.data import store
+    from trainer.data.prepare import Report
 
 NAMED = {
     "train": "the clips learnt from (says little)",
@@ -23,7 +23,7 @@ NAMED = {
     "soundscapes": "soundscapes, each row",
 }
 NAMES = ("small", "efficientnet_b0", "resnet50", "mobilenet_v2", "tagger", "birdnet_head", "tagger_head", "cnn14_head", "perch_head")
-"""What `--model` takes; trainer/models.py has them, and half a second of imports."""
+"""What `--model` takes; trainer/members/models.py has them, and half a second of imports."""
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _budget = click.option(
     "--budget-mb", default=None, type=click.FloatRange(min=0, min_open=True), help="Size that the members of an ensemble may have together."
@@ -34,8 +34,8 @@ _budget = click.option(
 @click.option("--data", required=True, type=FOLDER, help="A folder in the layout of BirdCLEF 2025, or a synthetic forest.")
 def prepare(data: Path) -> None:
     """Check every file, split by recording, and store what a model sees; goes on where an earlier run stopped."""
-    from trainer.prepare_table import show_report
-    from trainer.tracking import tracked
+    from trainer.data.prepare_table import show_report
+    from trainer.training.tracking import tracked
 
     prepared, report = prepared_of(data)
     show_report(report)
@@ -79,15 +79,15 @@ def train(
     from rich.console import Console
 
     from soundscape.release import named_release
-    from trainer.body import require
-    from trainer.cluster import require_gpu
     from trainer.evaluation.command import progress_on
-    from trainer.mixing import Recipe
-    from trainer.models import HEADS, build
-    from trainer.plan import chosen_plan
-    from trainer.pseudo import hear
-    from trainer.recommended import recommend
-    from trainer.train import train as run
+    from trainer.members.body import require
+    from trainer.members.models import HEADS, build
+    from trainer.training.cluster import require_gpu
+    from trainer.training.mixing import Recipe
+    from trainer.training.plan import chosen_plan
+    from trainer.training.pseudo import hear
+    from trainer.training.recommended import recommend
+    from trainer.training.train import train as run
 
     settings = get_settings()
     if model is not None and budget_mb is not None:
@@ -129,7 +129,7 @@ def ensemble(releases: tuple[str, ...], data: Path, name: str | None, budget_mb:
 
     from soundscape.release import named_release
     from trainer.evaluation.command import progress_on
-    from trainer.recommended import fuse_named
+    from trainer.training.recommended import fuse_named
 
     parts = [named_release(get_settings().releases, one) for one in releases]
     prepared, _ = prepared_of(data)
@@ -150,7 +150,7 @@ def score(data: Path, answers: Path, learnt_from: Path | None, release: str | No
     import json
 
     from soundscape.release import named_release
-    from trainer.scoring import Told, scored
+    from trainer.evaluation.scoring import Told, scored
 
     settings = get_settings()
     quiet = (lambda _: None) if as_json else click.echo
@@ -164,11 +164,11 @@ def score(data: Path, answers: Path, learnt_from: Path | None, release: str | No
 
 
 def prepared_of(data: Path) -> tuple[store.Prepared, Report]:
-    """Prepare a folder with a bar; what an earlier run prepared is used again. Raises Invalid as `trainer.prepare.prepare`."""
+    """Prepare a folder with a bar; what an earlier run prepared is used again. Raises Invalid as `trainer.data.prepare.prepare`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from trainer.prepare import prepare as run
+    from trainer.data.prepare import prepare as run
 
     columns = (TextColumn("Hearing every file"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -21,7 +21,7 @@ from soundscape.testing import Stack, ogg, tone, tone_release, wait_for
 from soundscape.topics import DEPLOYMENT_LOG, PREDICTIONS, SHADOW_PREDICTIONS, Topic
 from soundscape.wire import decode
 from trainer.evaluation.hear import Ears
-from trainer.gate_served import triton_parity
+from trainer.gate.served import triton_parity
 
 SITE = "trial"
 HERTZ = (500.0, 2000.0, 8000.0)

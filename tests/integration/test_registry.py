@@ -12,7 +12,7 @@ from soundscape.features import LOG_MEL
 from soundscape.release import LoadedRelease, load_release
 from soundscape.testing import Stack, tone_release, wait_for
 from trainer.evaluation.hear import Ears
-from trainer.tracking import tracked
+from trainer.training.tracking import tracked
 
 SITE = "registry"
 

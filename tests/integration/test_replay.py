@@ -22,11 +22,11 @@ from soundscape.testing import Stack, ogg, tone
 from soundscape.testing_log import Log, clip
 from soundscape.topics import CLIPS, FEEDBACK, LABELS, SAMPLES, SHADOW_PREDICTIONS
 from soundscape.wire import decode, encode
-from trainer.catalog import read_catalog
-from trainer.replay_dataset import make_dataset
-from trainer.replay_range import Bound, resolve
-from trainer.replay_run import Plan, Progress, Request
-from trainer.replay_voices import UNTOLD
+from trainer.data.catalog import read_catalog
+from trainer.replay.dataset import make_dataset
+from trainer.replay.range import Bound, resolve
+from trainer.replay.run import Plan, Progress, Request
+from trainer.replay.voices import UNTOLD
 
 DAYS = [date(2026, 3, 1) + timedelta(days=n) for n in range(60)]
 SECOND = timedelta(seconds=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.birdnet import FILES
+from trainer.members.birdnet import FILES
 
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 NEEDED = [*(TOOLS / "birdnet" / name for name in FILES), TOOLS / "samples" / "birds_10s.wav"]

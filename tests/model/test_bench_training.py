@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def test_sharded_training_is_the_same_training_on_one_worker_and_on_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.bench_fsdp import fsdp
+    from trainer.training.bench_fsdp import fsdp
 
     monkeypatch.setenv("SOUNDSCAPE_DATA_DIR", str(tmp_path))
     get_settings.cache_clear()
@@ -30,7 +30,7 @@ def test_sharded_training_is_the_same_training_on_one_worker_and_on_two(tmp_path
 
 
 def test_the_choices_that_save_memory_are_measured_each_in_its_process() -> None:
-    from trainer.bench_memory import CHOICES, memory
+    from trainer.training.bench_memory import CHOICES, memory
 
     found = CliRunner().invoke(memory, ["--model", "efficientnet_b0", "--batch", "4", "--steps", "2", "--json"], catch_exceptions=False)
     assert found.exit_code == 0, found.output

@@ -13,8 +13,8 @@ import soxr
 from scipy.signal import resample_poly
 
 from soundscape.audio import decode, encode_ogg
-from trainer.birdnet import EXPECTED, FEATURES, PLACES, Place, birdnet_folder, occurrence, run_direct
-from trainer.birdnet_species import read_species
+from trainer.members.birdnet import EXPECTED, FEATURES, PLACES, Place, birdnet_folder, occurrence, run_direct
+from trainer.members.birdnet_species import read_species
 
 pytestmark = pytest.mark.weights
 Float32 = npt.NDArray[np.float32]

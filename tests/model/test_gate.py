@@ -18,11 +18,13 @@ from torch import nn
 from soundscape.features import LOG_MEL
 from soundscape.release import RELEASE_FILE, Member, Release, file_digest, load_release, write_release
 from soundscape.settings import Settings, get_settings
-from trainer import quantize, rivals, store
+from trainer.data import store
+from trainer.data.prepare import prepare
+from trainer.evaluation import rivals
 from trainer.evaluation.command import evaluate
-from trainer.gate import gate
-from trainer.models import build
-from trainer.prepare import prepare
+from trainer.gate.command import gate
+from trainer.members.models import build
+from trainer.releases import quantize
 from trainer.testing import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.birdnet import FEATURES, MODEL, birdnet_folder, interpreter, run_direct
-from trainer.embed import run
-from trainer.graft import Head, embedder, head_of, with_head
-from trainer.head import answer, fit
-from trainer.quantize import sigmoid
+from trainer.members.birdnet import FEATURES, MODEL, birdnet_folder, interpreter, run_direct
+from trainer.members.embed import run
+from trainer.members.graft import Head, embedder, head_of, with_head
+from trainer.members.head import answer, fit
+from trainer.releases.quantize import sigmoid
 
 CHUNKS = (np.random.default_rng(0).standard_normal((2, *FEATURES.shape)) * 0.1).astype(np.float32)
 """Two windows of noise."""

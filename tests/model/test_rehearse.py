@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from soundscape.release import load_release
 from soundscape.settings import Settings, get_settings
-from trainer import rivals
-from trainer.catalog import read_catalog
+from trainer.data.catalog import read_catalog
+from trainer.evaluation import rivals
 from trainer.evaluation.trained import trained_on
 from trainer.testing import write_folder
 
@@ -33,7 +33,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
 def test_the_older_are_learnt_first_and_nobody_learns_the_later(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer.rehearse import rehearse
+    from trainer.retraining.rehearse import rehearse
 
     monkeypatch.setattr(rivals, "MIXTURES", 60)  # the rivals need not be good
     data = write_folder(tmp_path / "data", clips=14, seconds=3.0)

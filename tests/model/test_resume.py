@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trainer.learn import EPOCHS
 from trainer.testing import write_folder
+from trainer.training.learn import EPOCHS
 
 DEADLINE_S = 300.0
 

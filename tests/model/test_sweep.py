@@ -17,7 +17,7 @@ def test_plans_are_ranked_and_tracked_under_one_run(tmp_path: Path, monkeypatch:
     import mlflow
 
     from trainer.commands import train
-    from trainer.sweep import sweep
+    from trainer.training.sweep import sweep
 
     monkeypatch.setenv("SOUNDSCAPE_DATA_DIR", str(tmp_path / "var"))
     monkeypatch.setenv("SOUNDSCAPE_PORT_BASE", "64000")

@@ -14,9 +14,9 @@ from soundscape.audio import decode
 from soundscape.features import LOG_MEL
 from soundscape.release import load_release
 from soundscape.settings import Settings, get_settings
-from trainer import quantize
-from trainer.evaluate import score
-from trainer.models import MODELS, TAGGER
+from trainer.evaluation.evaluate import score
+from trainer.members.models import MODELS, TAGGER
+from trainer.releases import quantize
 from trainer.testing import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -73,8 +73,8 @@ HEARS_MELS = [name for name in MODELS if name != TAGGER]
 def test_onnx_answers_as_pytorch_does(tmp_path: Path, name: str) -> None:
     import torch
 
-    from trainer.learn import predict
-    from trainer.models import build
+    from trainer.members.models import build
+    from trainer.training.learn import predict
 
     windows = np.random.default_rng(0).random((5, *LOG_MEL.shape), np.float32)
     torch.manual_seed(0)

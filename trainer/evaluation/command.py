@@ -94,7 +94,7 @@ def show(result: Result, console: Console) -> None:
 
 def _track(settings: Settings, result: Result, folder: Path, console: Console) -> None:
     """Log to MLflow where it answers; the evaluation stands without it."""
-    from trainer.tracking import reachable, tracked
+    from trainer.training.tracking import reachable, tracked
 
     if not reachable(settings.tracking_uri):
         console.print(f"MLflow does not answer at {settings.tracking_uri}; the evaluation is kept in {folder} alone.")

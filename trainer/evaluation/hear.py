@@ -17,8 +17,8 @@ from soundscape.features import FeatureSpec
 from soundscape.fuse import Fused, fuse
 from soundscape.isolation import ChildPool
 from soundscape.release import LoadedRelease, Member
-from trainer import store
-from trainer.runtimes import open_model
+from trainer.data import store
+from trainer.releases.runtimes import open_model
 
 Float32 = npt.NDArray[np.float32]
 

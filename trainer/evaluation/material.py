@@ -17,10 +17,10 @@ from soundscape.errors import Invalid, Reason
 from soundscape.holdout import held_out
 from soundscape.release import file_digest
 from soundscape.taxonomy import Species
-from trainer.birdnet import PLACES
-from trainer.catalog import Catalog, Clip, read_catalog
+from trainer.data.catalog import Catalog, Clip, read_catalog
+from trainer.data.split import VALIDATION, split
 from trainer.evaluation.trained import Trained
-from trainer.split import VALIDATION, split
+from trainer.members.birdnet import PLACES
 
 Kind = Literal["soundscapes", "focal"]
 KINDS: tuple[Kind, ...] = ("soundscapes", "focal")

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data.store import write_text
 from trainer.evaluation import measures, plots
 from trainer.evaluation.run import RELEASE, Result
 from trainer.evaluation.worst import Error, worst_errors
-from trainer.store import write_text
 
 TITLES = {"soundscapes": "Soundscapes", "focal": "Focal clips"}
 LEADS = {

@@ -8,10 +8,11 @@ import numpy as np
 
 from soundscape.errors import Invalid
 from soundscape.features import Float32
-from trainer import rivals, store
+from trainer.data import store
+from trainer.data.listen import listen
+from trainer.evaluation import rivals
 from trainer.evaluation.material import Kind, Sound
 from trainer.evaluation.rows import Heard, Rows
-from trainer.listen import listen
 
 CONSTANT = "constant"
 

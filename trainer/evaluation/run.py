@@ -12,8 +12,7 @@ from soundscape.errors import Invalid, Reason
 from soundscape.features import Float32
 from soundscape.release import LoadedRelease
 from soundscape.taxonomy import Species
-from trainer import evaluate
-from trainer.evaluation import measures, strain
+from trainer.evaluation import evaluate, measures, strain
 from trainer.evaluation.hear import Ears
 from trainer.evaluation.material import EvaluationSet, Kind, read_material
 from trainer.evaluation.rivalry import rival_scores

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from soundscape.features import Float32
 from soundscape.taxonomy import Species
-from trainer import evaluate
+from trainer.evaluation import evaluate
 from trainer.evaluation.rows import Rows
 
 Bool = npt.NDArray[np.bool_]

@@ -16,7 +16,7 @@ from scipy.ndimage import uniform_filter1d
 from soundscape.audio import SAMPLE_RATE
 from soundscape.errors import Invalid
 from soundscape.features import Float32
-from trainer import evaluate
+from trainer.evaluation import evaluate
 from trainer.evaluation.beds import BED_RMS, BEDS, LENGTH
 from trainer.evaluation.hear import Ears, features_of, sound_of, specs_of
 from trainer.evaluation.material import EvaluationSet

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from soundscape.holdout import held_out
 from soundscape.release import LoadedRelease
-from trainer import store
+from trainer.data import store
 
 _CLIP_ID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 

@@ -12,12 +12,12 @@ from soundscape.derived import derived_folders, note_folder
 from soundscape.errors import Invalid, Unavailable
 from soundscape.release import file_digest
 from soundscape.settings import Settings
-from trainer import store
+from trainer.data import store
+from trainer.data.prepare import prepare
 from trainer.evaluation.material import Sound
 from trainer.evaluation.rivalry import _item
-from trainer.prepare import prepare
-from trainer.replay_dataset import make_dataset
-from trainer.replay_run import Progress, Request
+from trainer.replay.dataset import make_dataset
+from trainer.replay.run import Progress, Request
 from trainer.testing import write_folder
 
 CLIP, OTHER = str(UUID(int=7)), str(UUID(int=8))
@@ -141,7 +141,7 @@ def test_a_replay_notes_its_folder_before_it_writes_there(
     def away(_: Settings) -> None:
         raise Unavailable("The broker did not answer.")
 
-    monkeypatch.setattr("trainer.replay_run.new_consumer", away)
+    monkeypatch.setattr("trainer.replay.run.new_consumer", away)
     with pytest.raises(Unavailable):
         make_dataset(settings, Request(), tmp_path / "new", Progress())
     (tmp_path / "new").mkdir(exist_ok=True)

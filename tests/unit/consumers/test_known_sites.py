@@ -18,7 +18,8 @@ from soundscape import known_sites
 from soundscape.errors import Invalid
 from soundscape.keys import create_key
 from soundscape.settings import Settings
-from trainer import replay, replay_dataset
+from trainer.replay import command as replay
+from trainer.replay import dataset as replay_dataset
 
 COMMANDS: dict[str, tuple[click.Command, list[str]]] = {
     "tours list": (tours_command.list_command, ["--json"]),
@@ -41,7 +42,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(tours_command, "_summaries", lambda site: [])
     monkeypatch.setattr(quality, "measure", lambda settings, site: (Quality(), {}))
     monkeypatch.setattr(label_files, "read_shelf", lambda settings: Shelf())
-    monkeypatch.setattr("trainer.replay_answers.replay_release", lambda *_: manifest)
+    monkeypatch.setattr("trainer.replay.answers.replay_release", lambda *_: manifest)
     monkeypatch.setattr(replay_dataset, "make_dataset", lambda *_: manifest)
     return found
 

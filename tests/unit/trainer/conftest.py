@@ -9,8 +9,8 @@ import pytest
 from soundscape.release import LoadedRelease
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
-from trainer import store
-from trainer.prepare import prepare
+from trainer.data import store
+from trainer.data.prepare import prepare
 from trainer.testing import write_folder
 
 

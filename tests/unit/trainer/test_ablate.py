@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer import ablate, store
-from trainer.ablate import PSEUDO, SWITCHES, plans
-from trainer.mixing import Recipe
-from trainer.package import rows_of
-from trainer.plan import Plan
-from trainer.prepare import prepare
+from trainer.data import store
+from trainer.data.prepare import prepare
+from trainer.releases.package import rows_of
 from trainer.testing import write_folder
+from trainer.training import ablate
+from trainer.training.ablate import PSEUDO, SWITCHES, plans
+from trainer.training.mixing import Recipe
+from trainer.training.plan import Plan
 
 
 def test_every_part_is_switched_off_alone() -> None:

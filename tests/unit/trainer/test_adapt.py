@@ -16,12 +16,14 @@ from torch import nn
 from soundscape.errors import Invalid
 from soundscape.features import LOG_MEL
 from soundscape.settings import get_settings
-from trainer import commands, quantize, store
-from trainer.adapt import FULL, FULL_RATE, LORA, SCRATCH, begun, merged
-from trainer.learn import Learner, save_weights
-from trainer.models import EfficientNetB0, build
-from trainer.plan import RATES, Plan, chosen_plan
-from trainer.step import Step
+from trainer import commands
+from trainer.data import store
+from trainer.members.adapt import FULL, FULL_RATE, LORA, SCRATCH, begun, merged
+from trainer.members.models import EfficientNetB0, build
+from trainer.releases import quantize
+from trainer.training.learn import Learner, save_weights
+from trainer.training.plan import RATES, Plan, chosen_plan
+from trainer.training.step import Step
 
 NAME = "efficientnet_b0"
 WINDOW, TRUTH, WEIGHT = torch.rand(4, 64, 64, generator=torch.Generator().manual_seed(1)), torch.eye(4)[:, :3], torch.ones(4, 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.answers import join
+from trainer.evaluation.answers import join
 from trainer.testing import write_folder
 
 STEM = "TST_20260101_000000"

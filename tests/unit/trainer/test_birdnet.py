@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from soundscape.errors import Invalid
 from soundscape.release import WEEKS, load_release
 from soundscape.settings import get_settings
-from trainer import birdnet
-from trainer.birdnet_species import SOUNDS, SPEECH, read_species
-from trainer.release_command import release
+from trainer.members import birdnet
+from trainer.members.birdnet_species import SOUNDS, SPEECH, read_species
+from trainer.releases.command import release
 
 # In the order of the model's outputs; the labels sort otherwise.
 SPECIES = (

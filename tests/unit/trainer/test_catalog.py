@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.catalog import parse_labels, read_catalog, recording_of
+from trainer.data.catalog import parse_labels, read_catalog, recording_of
 from trainer.testing import write_folder
 
 

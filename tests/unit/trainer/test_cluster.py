@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from soundscape.errors import Invalid, Reason
 from soundscape.settings import HOST, Port, Settings, get_settings
-from trainer.cluster import Request, address_of, require
 from trainer.commands import train
-from trainer.jobs import entrypoint, job, variables
+from trainer.training.cluster import Request, address_of, require
+from trainer.training.jobs import entrypoint, job, variables
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_choice_of_nought_is_a_choice(settings: Settings, tmp_path: Path, monk
         asked.update(chosen)
         raise Invalid(Reason.BAD_REQUEST, "enough")
 
-    monkeypatch.setattr("trainer.plan.chosen_plan", keep)
+    monkeypatch.setattr("trainer.training.plan.chosen_plan", keep)
     CliRunner().invoke(train, ["--data", str(tmp_path), "--model", "small", "--smoothing", "0.0"])
     assert asked == {"smoothing": 0.0}
 

@@ -13,10 +13,10 @@ from librosa.filters import mel
 
 from soundscape.errors import Invalid, Reason
 from soundscape.settings import get_settings
-from trainer import audioset, cnn14
-from trainer.body import body_of, missing
-from trainer.graft import Head
-from trainer.models import CNN14_HEAD
+from trainer.members import audioset, cnn14
+from trainer.members.body import body_of, missing
+from trainer.members.graft import Head
+from trainer.members.models import CNN14_HEAD
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """The exporter of torch deprecates parts of itself; those warnings are not ours."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.catalog import read_catalog
-from trainer.dates import named_day
+from trainer.data.catalog import read_catalog
+from trainer.data.dates import named_day
 from trainer.testing import write_folder
 
 

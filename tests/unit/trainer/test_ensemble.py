@@ -13,17 +13,18 @@ from soundscape.errors import Invalid
 from soundscape.features import LOG_MEL
 from soundscape.release import RELEASE_FILE, LoadedRelease, Member, Release, file_digest, load_release, write_release
 from soundscape.settings import Settings
-from trainer import calibrate as calibrate_module
-from trainer import ensemble as module
-from trainer import recommended, store
-from trainer.calibrate import calibrate
-from trainer.ensemble import mixtures, unite, with_weights
+from trainer.data import store
+from trainer.data.prepare import prepare
 from trainer.evaluation.measures import calibration_error, reliability
-from trainer.fusing import Answered, answer
-from trainer.package import Origin
-from trainer.prepare import prepare
+from trainer.releases import calibrate as calibrate_module
+from trainer.releases import ensemble as module
+from trainer.releases.calibrate import calibrate
+from trainer.releases.ensemble import mixtures, unite, with_weights
+from trainer.releases.fusing import Answered, answer
+from trainer.releases.package import Origin
 from trainer.testing import write_folder
-from trainer.train import _bound
+from trainer.training import recommended
+from trainer.training.train import _bound
 
 ORIGIN = Origin("fused", None, None, {})
 

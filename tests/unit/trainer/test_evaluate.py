@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trainer.evaluate import INTERVAL, ap_by_class, auc_by_class, difference, score, score_by
+from trainer.evaluation.evaluate import INTERVAL, ap_by_class, auc_by_class, difference, score, score_by
 
 
 def _some(seed: int, rows: int = 60, labels: int = 5) -> tuple[np.ndarray, np.ndarray]:

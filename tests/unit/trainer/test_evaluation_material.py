@@ -12,9 +12,9 @@ import pytest
 
 from soundscape.errors import Invalid
 from soundscape.holdout import held_out
+from trainer.data.split import VALIDATION, split
 from trainer.evaluation.material import read_material
 from trainer.evaluation.trained import Trained, identity
-from trainer.split import VALIDATION, split
 from trainer.testing import write_folder
 
 CLIP = "0b7f9b1c-4a0e-5c8e-9d7a-3f3a1d5a2b11"
@@ -44,7 +44,7 @@ def _with(path: Path, **columns: str) -> None:
 
 
 def test_focal_clips_are_those_of_the_fixed_split_and_soundscapes_stand_apart(folder: Path) -> None:
-    from trainer.catalog import read_catalog
+    from trainer.data.catalog import read_catalog
 
     catalog, material = read_catalog(folder), read_material(folder)
     sides = split(catalog.clips, catalog.placed)

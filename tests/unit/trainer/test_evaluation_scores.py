@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.evaluate import ap_by_class, difference, mean_ap_between, resamples, top_k, weighted_ap, within
+from trainer.evaluation.evaluate import ap_by_class, difference, mean_ap_between, resamples, top_k, weighted_ap, within
 
 
 def _some(seed: int, rows: int = 60, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:

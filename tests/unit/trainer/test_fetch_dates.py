@@ -19,9 +19,9 @@ from pydantic import SecretStr
 
 from soundscape.errors import Invalid, Unavailable
 from soundscape.settings import Settings
-from trainer.catalog import read_catalog
-from trainer.date_sources import TOGETHER, Asker, inaturalist
-from trainer.fetch_dates import Fetched, fetch_dates
+from trainer.data.catalog import read_catalog
+from trainer.data.date_sources import TOGETHER, Asker, inaturalist
+from trainer.data.fetch_dates import Fetched, fetch_dates
 
 KEY = "a-secret-key"
 DAYS = {"1": "2012-05-06", "2": "2013-00-00", "4": "2019-01-02"}
@@ -194,13 +194,13 @@ def test_observations_are_asked_for_together(api: tuple[Api, str]) -> None:
 
 def test_the_pace_is_kept(api: tuple[Api, str], monkeypatch: pytest.MonkeyPatch) -> None:
     now, slept = [100.0], list[float]()
-    monkeypatch.setattr("trainer.date_sources.monotonic", lambda: now[0])
+    monkeypatch.setattr("trainer.data.date_sources.monotonic", lambda: now[0])
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("trainer.date_sources.sleep", sleep)
+    monkeypatch.setattr("trainer.data.date_sources.sleep", sleep)
     with Asker("Xeno-canto", f"{api[1]}/xc", {"key": KEY}) as asker:
         for _ in range(3):
             asker.ask(query="nr:1")
@@ -210,9 +210,9 @@ def test_the_pace_is_kept(api: tuple[Api, str], monkeypatch: pytest.MonkeyPatch)
 def test_the_command_tells_the_counts_and_ends_with_one_sentence(
     api: tuple[Api, str], where: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer.fetch import fetch
+    from trainer.data.fetch import fetch
 
-    monkeypatch.setattr("trainer.fetch.get_settings", lambda: where.model_copy(update={"xeno_canto_key": None}))
+    monkeypatch.setattr("trainer.data.fetch.get_settings", lambda: where.model_copy(update={"xeno_canto_key": None}))
     folder = folder_of(tmp_path / "data", {"a/XC1.ogg": "", "a/CSA1.ogg": ""})
     result = CliRunner().invoke(fetch, ["dates", "--data", str(folder)])
     assert isinstance(result.exception, Invalid)

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from soundscape.errors import Invalid, Unavailable
-from trainer.catalog import Catalog
-from trainer.fetch import fetch
-from trainer.fetch_kaggle import fetch_competition, unpack
+from trainer.data.catalog import Catalog
+from trainer.data.fetch import fetch
+from trainer.data.fetch_kaggle import fetch_competition, unpack
 from trainer.testing import write_folder
 
 
@@ -42,7 +42,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "executable", str(home / "no" / "python"))
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN", "KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("trainer.fetch_kaggle.ARCHIVE_GB", 0.001)
+    monkeypatch.setattr("trainer.data.fetch_kaggle.ARCHIVE_GB", 0.001)
     return home / "bin" / "kaggle"
 
 
@@ -96,7 +96,7 @@ def test_a_refusal_is_told_with_its_cure(client: Path, tmp_path: Path, words: st
 
 def test_a_disk_that_is_too_small_is_said_before_the_download(client: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     act(client, "exit 0")
-    monkeypatch.setattr("trainer.fetch_kaggle.ARCHIVE_GB", 1e9)
+    monkeypatch.setattr("trainer.data.fetch_kaggle.ARCHIVE_GB", 1e9)
     with pytest.raises(Invalid, match="GB are needed"):
         brought(tmp_path / "to")
     assert not Path(f"{client}.asked").exists()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer import gate_checks
-from trainer.evaluate import Difference
-from trainer.gate_checks import Check, Compared, Parity
-from trainer.gate_run import Verdict
+from trainer.evaluation.evaluate import Difference
+from trainer.gate import checks as gate_checks
+from trainer.gate.checks import Check, Compared, Parity
+from trainer.gate.run import Verdict
 
 
 def _of(high: float, *, gated: bool = True) -> Compared:

@@ -12,11 +12,13 @@ from soundscape.errors import Invalid
 from soundscape.release import RELEASE_FILE, LoadedRelease, load_release, write_release
 from soundscape.settings import Settings
 from soundscape.testing import tone
-from trainer import gate_golden, gate_record, gate_served
 from trainer.evaluation.hear import Ears
-from trainer.gate_checks import Check
-from trainer.gate_golden import Known
-from trainer.gate_run import Verdict
+from trainer.gate import golden as gate_golden
+from trainer.gate import record as gate_record
+from trainer.gate import served as gate_served
+from trainer.gate.checks import Check
+from trainer.gate.golden import Known
+from trainer.gate.run import Verdict
 
 
 def _verdict(loaded: LoadedRelease | None, *passed: bool) -> Verdict:

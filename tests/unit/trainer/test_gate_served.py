@@ -15,9 +15,9 @@ from soundscape.features import LOG_MEL
 from soundscape.release import LoadedRelease
 from soundscape.settings import Settings
 from soundscape.testing import tone
-from trainer import gate_served
 from trainer.evaluation.hear import Ears
-from trainer.gate_checks import Parity, triton_agrees
+from trainer.gate import served as gate_served
+from trainer.gate.checks import Parity, triton_agrees
 
 WAVES = [tone(5.0, 500.0), tone(5.0, 8000.0)]
 

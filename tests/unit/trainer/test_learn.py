@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from soundscape.errors import Invalid
-from trainer import store
-from trainer.learn import Learner, save_weights
-from trainer.models import build
-from trainer.plan import Plan
+from trainer.data import store
+from trainer.members.models import build
+from trainer.training.learn import Learner, save_weights
+from trainer.training.plan import Plan
 
 PLAN = Plan(model="small", minutes=0.02, batch=4)
 

@@ -12,9 +12,9 @@ import pytest
 
 from soundscape.holdout import held_out
 from soundscape.taxonomy import Species
-from trainer.catalog import read_catalog
-from trainer.log_dataset import Entry, Heard, counts, digest_of, entry_of, is_safe, load_entry, write_tables
-from trainer.replay_judged import Piece
+from trainer.data.catalog import read_catalog
+from trainer.replay.judged import Piece
+from trainer.replay.log_dataset import Entry, Heard, counts, digest_of, entry_of, is_safe, load_entry, write_tables
 
 SPECIES = {one: Species(label=one, scientific=f"S {one}", en=f"E {one}", es=f"Ñ {one}", taxon="Aves") for one in ("60", "frog", "owl")}
 DAYS = [date(2026, 3, 1) + timedelta(days=n) for n in range(60)]

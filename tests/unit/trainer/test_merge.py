@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.catalog import read_catalog
+from trainer.data.catalog import read_catalog
+from trainer.data.merge import merge
+from trainer.data.split import split
 from trainer.evaluation.material import read_material, sets_of
-from trainer.merge import merge
-from trainer.split import split
 from trainer.testing import write_folder
 
 

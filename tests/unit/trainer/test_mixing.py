@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from soundscape.features import LOG_MEL, band_widths, mel_power
-from trainer.mixing import Mixer, Recipe, Source
 from trainer.testing import VOICES, call
+from trainer.training.mixing import Mixer, Recipe, Source
 
 PLAIN = Recipe(clean=0.0, masks=0, shift_bands=0.0, stretch=0.0, equaliser_db=0.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.notes import noted, noting
+from trainer.data.notes import noted, noting
 
 
 def test_a_note_that_was_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:

@@ -21,20 +21,21 @@ from soundscape.errors import Invalid
 from soundscape.release import LoadedRelease, load_release
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
-from trainer import optimize as command
-from trainer import package as packaging
-from trainer import store, variant_choice, variant_measures
+from trainer.data import store
+from trainer.data.prepare import prepare
 from trainer.evaluation.hear import Ears
-from trainer.models import Small, build
-from trainer.optimize import Optimized, judged_by, measure_all
-from trainer.optimized_release import write_optimized
-from trainer.package import WEIGHTS, Origin, package
-from trainer.prepare import prepare
-from trainer.runtimes import open_model
+from trainer.members.models import Small, build
+from trainer.releases import optimize as command
+from trainer.releases import package as packaging
+from trainer.releases import variant_choice, variant_measures
+from trainer.releases.optimize import Optimized, judged_by, measure_all
+from trainer.releases.optimized_release import write_optimized
+from trainer.releases.package import WEIGHTS, Origin, package
+from trainer.releases.runtimes import open_model
+from trainer.releases.variant_choice import EXAMPLE, choose, costs, read_prices, refused
+from trainer.releases.variant_measures import Latency, Measured, Speed
+from trainer.releases.variants import PYTORCH, VARIANTS, Variant, network_of, weights_of
 from trainer.testing import write_folder
-from trainer.variant_choice import EXAMPLE, choose, costs, read_prices, refused
-from trainer.variant_measures import Latency, Measured, Speed
-from trainer.variants import PYTORCH, VARIANTS, Variant, network_of, weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """The exporters of torch deprecate parts of themselves; those warnings are not ours."""
@@ -227,7 +228,7 @@ def test_the_runner_borrows_last(runner: Any, monkeypatch: pytest.MonkeyPatch) -
 def test_the_command_prints_one_object_and_strikes_out_in_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "get_settings", lambda: home.settings)
     monkeypatch.setattr(command, "_track", lambda *_: None)
-    monkeypatch.setattr("trainer.variants.BOUNDS", {"fp32": 1e-3, "int8": 0.0})
+    monkeypatch.setattr("trainer.releases.variants.BOUNDS", {"fp32": 1e-3, "int8": 0.0})
     ran = CliRunner().invoke(command.optimize, ["own", "--variant", "onnx-int8-static", "--json"], catch_exceptions=False)
     said = json.loads(ran.stdout)["members"]["small"]
     assert [one["variant"] for one in said["variants"]] == ["pytorch", "onnx-int8-static"]

@@ -13,10 +13,11 @@ from torch import nn
 
 from soundscape.features import LOG_MEL
 from soundscape.release import LoadedRelease, load_release
-from trainer import package as module
-from trainer import quantize, store
-from trainer.package import MAX_MAP_LOSS, Origin, package
-from trainer.prepare import prepare
+from trainer.data import store
+from trainer.data.prepare import prepare
+from trainer.releases import package as module
+from trainer.releases import quantize
+from trainer.releases.package import MAX_MAP_LOSS, Origin, package
 from trainer.testing import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")

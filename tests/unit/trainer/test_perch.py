@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from soundscape.errors import Invalid
 from soundscape.settings import get_settings
-from trainer import graft, perch
-from trainer.birdnet import interpreter
-from trainer.body import body_of, missing
-from trainer.embed import run
-from trainer.graft import Head
-from trainer.models import PERCH_HEAD
+from trainer.members import graft, perch
+from trainer.members.birdnet import interpreter
+from trainer.members.body import body_of, missing
+from trainer.members.embed import run
+from trainer.members.graft import Head
+from trainer.members.models import PERCH_HEAD
 
 SAMPLES, WIDE = 160_000, 1280
 SOUND = np.random.default_rng(0).standard_normal((3, 1, SAMPLES)).astype(np.float32)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.plan import ADDED, RATES, Plan, chosen_plan
+from trainer.training.plan import ADDED, RATES, Plan, chosen_plan
 
 
 def test_fields_that_came_later_are_told_only_where_they_differ() -> None:

@@ -13,10 +13,10 @@ import soundfile
 from soundscape.audio import decode, encode_ogg
 from soundscape.errors import Invalid
 from soundscape.features import log_mel
-from trainer import store
-from trainer.catalog import read_catalog
-from trainer.prepare import folder_of, prepare
-from trainer.prepare_table import show_report
+from trainer.data import store
+from trainer.data.catalog import read_catalog
+from trainer.data.prepare import folder_of, prepare
+from trainer.data.prepare_table import show_report
 from trainer.testing import RATE, call, write_folder
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from soundscape.errors import Invalid
-from trainer import pseudo, store
-from trainer.learn import mixer_of
-from trainer.mixing import Recipe
-from trainer.prepare import prepare
-from trainer.sound_mixing import SoundMixer
+from trainer.data import store
+from trainer.data.prepare import prepare
 from trainer.testing import write_folder
+from trainer.training import pseudo
+from trainer.training.learn import mixer_of
+from trainer.training.mixing import Recipe
+from trainer.training.sound_mixing import SoundMixer
 
 HEARD = np.array([[0.95, 0.01, 0.5], [0.01, 0.9, 0.01], [0.02, 0.03, 0.04]], np.float32)
 """Of the bed's three windows: the first label is sure, nobody knows of the third; then the second; then none."""

@@ -14,7 +14,7 @@ from soundscape.errors import Invalid
 from soundscape.release import LoadedRelease
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
-from trainer import registry
+from trainer.releases import registry
 
 
 @pytest.fixture

@@ -16,16 +16,16 @@ from click.testing import CliRunner
 
 from soundscape.errors import Invalid
 from soundscape.settings import get_settings
-from trainer.catalog import Catalog, read_catalog
-from trainer.evaluate import difference
+from trainer.data.catalog import Catalog, read_catalog
+from trainer.data.split import TRAIN, split
+from trainer.data.time_split import NEW, time_split
+from trainer.evaluation.evaluate import difference
 from trainer.evaluation.material import EvaluationSet, read_material
 from trainer.evaluation.rows import Answers, Heard, Rows
-from trainer.rehearse import rehearse
-from trainer.rehearse_folders import choose, folders_of, windows_of
-from trainer.rehearse_verdict import Verdict, gained, judged, lost
-from trainer.split import TRAIN, split
+from trainer.retraining.folders import choose, folders_of, windows_of
+from trainer.retraining.rehearse import rehearse
+from trainer.retraining.verdict import Verdict, gained, judged, lost
 from trainer.testing import write_folder
-from trainer.time_split import NEW, time_split
 
 CLIPS = 10
 
@@ -147,9 +147,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
         rows = Rows("focal", material.sounds, which, which * 0, truth, np.zeros(truth.shape, np.float32), nothing, answers)
         return Heard(material, {"focal": rows}, [])
 
-    monkeypatch.setattr("trainer.prepare.prepare", lambda *_: (None, None))
-    monkeypatch.setattr("trainer.train.train", lambda *_: named["first"])
-    monkeypatch.setattr("trainer.retrain.train_on", lambda *_: (named["again"], None))
+    monkeypatch.setattr("trainer.data.prepare.prepare", lambda *_: (None, None))
+    monkeypatch.setattr("trainer.training.train.train", lambda *_: named["first"])
+    monkeypatch.setattr("trainer.retraining.retrain.train_on", lambda *_: (named["again"], None))
     monkeypatch.setattr("trainer.evaluation.hear.Ears", lambda loaded: loaded)
     monkeypatch.setattr("trainer.evaluation.rows.hear_set", hear_set)
     monkeypatch.setenv("SOUNDSCAPE_DATA_DIR", str(tmp_path / "var"))

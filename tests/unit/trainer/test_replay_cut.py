@@ -12,7 +12,7 @@ from soundscape.audio import SAMPLE_RATE, decode, encode_ogg
 from soundscape.errors import Invalid, Reason
 from soundscape.isolation import DEATHS
 from soundscape.testing import ogg, tone
-from trainer.replay_cut import cut, in_child
+from trainer.replay.cut import cut, in_child
 
 
 def _hertz(body: bytes) -> float:

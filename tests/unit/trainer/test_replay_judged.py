@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soundscape.events import NAMESPACE, ClipLabelled, FeedbackGiven, Place
-from trainer.replay_judged import WEIGHTS, Piece, wanted
+from trainer.replay.judged import WEIGHTS, Piece, wanted
 
 NOW = datetime(2026, 3, 1, 6, tzinfo=UTC)
 KNOWN = {"frog", "owl"}

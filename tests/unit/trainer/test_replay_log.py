@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.replay_log import JOURNAL, Journal, alone, finished
+from trainer.replay.log import JOURNAL, Journal, alone, finished
 
 ASKED = {"topics": ["clips"], "since": None}
 

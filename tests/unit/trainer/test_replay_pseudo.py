@@ -11,8 +11,8 @@ from soundscape.events import ClipAnalysed, Place, Stages, Window
 from soundscape.release import write_release
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
-from trainer.replay_judged import Piece
-from trainer.replay_pseudo import Speech, pseudo_pieces
+from trainer.replay.judged import Piece
+from trainer.replay.pseudo import Speech, pseudo_pieces
 
 NOW = datetime(2026, 3, 1, 6, tzinfo=UTC)
 LABELS = ("frog", "owl", "voice")

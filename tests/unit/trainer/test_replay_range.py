@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.replay_range import Span, parse_bound
+from trainer.replay.range import Span, parse_bound
 
 SIX = datetime(2026, 3, 1, 6, tzinfo=UTC)
 

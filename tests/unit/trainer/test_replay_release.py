@@ -18,8 +18,8 @@ from soundscape.release import LoadedRelease
 from soundscape.testing import ogg, tone, tone_release
 from soundscape.testing_log import clip
 from stream_processors import extract as streamed
-from trainer import replay_release
-from trainer.replay_release import LocalRelease, extract
+from trainer.replay import release as replay_release
+from trainer.replay.release import LocalRelease, extract
 
 PLACE = Place(topic="clips", partition=3, offset=14)
 SOUND = FeatureSpec(kind="waveform", sample_rate=48_000)

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from soundscape.events import ClipAnalysed, Place, Stages, Window
-from trainer.replay_judged import Piece, Wanted
-from trainer.replay_voices import NEAR, UNTOLD, VOICE, Voices
+from trainer.replay.judged import Piece, Wanted
+from trainer.replay.voices import NEAR, UNTOLD, VOICE, Voices
 
 NOW = datetime(2026, 3, 1, 6, tzinfo=UTC)
 CLIP = str(UUID(int=1))

@@ -11,15 +11,15 @@ import pytest
 from soundscape.errors import Invalid
 from soundscape.features import FeatureSpec
 from soundscape.settings import get_settings
-from trainer import store
-from trainer.audioset import EVENTS, FEATURES
-from trainer.body import Body
-from trainer.learn import mixer_of
-from trainer.mixing import Recipe
-from trainer.prepare import Report, prepare
-from trainer.sound_mixing import LENGTH, SoundMixer
-from trainer.speech import tagger_for_speech
+from trainer.data import store
+from trainer.data.prepare import Report, prepare
+from trainer.data.speech import tagger_for_speech
+from trainer.members.audioset import EVENTS, FEATURES
+from trainer.members.body import Body
 from trainer.testing import write_folder
+from trainer.training.learn import mixer_of
+from trainer.training.mixing import Recipe
+from trainer.training.sound_mixing import LENGTH, SoundMixer
 
 SCORES = {"2/XC2000": [0.9, 0.1, 0.65], "10/XC1001": [0.8, 0.9, 0.7], "BED_20260101_000000": [0.1, 0.7, 0.1]}
 """Of the sounds with speech in them; 12 and 15 s are three windows."""
@@ -42,8 +42,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(path.name)
         return next((scores for name, scores in SCORES.items() if name in str(path)), [0.0] * 3)
 
-    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: (BODY, 0.65))
-    monkeypatch.setattr("trainer.speech.hear_speech", hear)
+    monkeypatch.setattr("trainer.data.prepare.tagger_for_speech", lambda: (BODY, 0.65))
+    monkeypatch.setattr("trainer.data.speech.hear_speech", hear)
     return asked
 
 
@@ -78,10 +78,10 @@ def test_it_is_part_of_the_digest_and_listened_for_once(
     again, *_ = prepared_in(source, tmp_path)
     assert again == first and len(heard) == 6
     heard.clear()
-    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: (BODY, 0.7))
+    monkeypatch.setattr("trainer.data.prepare.tagger_for_speech", lambda: (BODY, 0.7))
     other, *_ = prepared_in(source, tmp_path)
     assert other.digest != first.digest and [item.name for item in other.items] == [item.name for item in first.items] and heard == []
-    monkeypatch.setattr("trainer.prepare.tagger_for_speech", lambda: None)
+    monkeypatch.setattr("trainer.data.prepare.tagger_for_speech", lambda: None)
     without, report, said = prepared_in(source, tmp_path)
     assert without.digest != first.digest and report.speech is None and not any(item.voices for item in without.items)
     assert "nobody listened for human speech" in said[-1]
@@ -101,8 +101,8 @@ def test_training_hears_none_of_it(source: Path, tmp_path: Path, heard: list[str
 
 
 def test_rows_of_a_head_leave_it_out(source: Path, tmp_path: Path, heard: list[str]) -> None:
-    from trainer.embed import Scenes
-    from trainer.head import _rows
+    from trainer.members.embed import Scenes
+    from trainer.members.head import _rows
 
     found, *_ = prepared_in(source, tmp_path)
     embedded = {item.name: np.full((3, 2, 4), n, np.float32) for n, item in enumerate(found.of(store.TRAIN))}

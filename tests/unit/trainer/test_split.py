@@ -7,8 +7,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.catalog import Clip
-from trainer.split import MIN_RECORDINGS, TRAIN, VALIDATION, split
+from trainer.data.catalog import Clip
+from trainer.data.split import MIN_RECORDINGS, TRAIN, VALIDATION, split
 
 clips_of = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 30)), unique=True, min_size=1, max_size=80).map(
     lambda pairs: [Clip(f"{label}/XC{n}.ogg", (label,), f"XC{n}") for label, n in pairs]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.models import build
-from trainer.plan import Plan
-from trainer.sharded import SharedNorm, shared
-from trainer.step import Step
+from trainer.members.models import build
+from trainer.training.plan import Plan
+from trainer.training.sharded import SharedNorm, shared
+from trainer.training.step import Step
 
 PLAN = Plan("resnet50", 1.0, batch=4, half="off")
 

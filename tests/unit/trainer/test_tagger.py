@@ -15,16 +15,17 @@ import torch
 
 from soundscape.errors import Invalid, Reason
 from soundscape.settings import get_settings
-from trainer import audioset, graft_onnx, quantize, tagger
-from trainer.body import missing
+from trainer.data.prepare import prepare
+from trainer.data.speech import hear_speech
 from trainer.evaluation.hear import sound_of
-from trainer.graft import Head
-from trainer.learn import Learner
-from trainer.models import TAGGER_HEAD, spec_of
-from trainer.plan import Plan
-from trainer.prepare import prepare
-from trainer.speech import hear_speech
+from trainer.members import audioset, graft_onnx, tagger
+from trainer.members.body import missing
+from trainer.members.graft import Head
+from trainer.members.models import TAGGER_HEAD, spec_of
+from trainer.releases import quantize
 from trainer.testing import write_folder
+from trainer.training.learn import Learner
+from trainer.training.plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """The exporter of torch deprecates parts of itself; those warnings are not ours."""

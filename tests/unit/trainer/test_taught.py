@@ -12,14 +12,16 @@ from click.testing import CliRunner
 from soundscape.errors import Invalid
 from soundscape.release import LoadedRelease
 from soundscape.settings import Settings, get_settings
-from trainer import quantize, store, taught
-from trainer.distil import distil
-from trainer.learn import lessons
-from trainer.models import STUDENT, build
-from trainer.package import MAX_STUDENT_BYTES, Origin, package
-from trainer.plan import Plan
-from trainer.prepare import prepare
+from trainer.data import store
+from trainer.data.prepare import prepare
+from trainer.members.models import STUDENT, build
+from trainer.releases import quantize
+from trainer.releases.package import MAX_STUDENT_BYTES, Origin, package
 from trainer.testing import write_folder
+from trainer.training import taught
+from trainer.training.distil import distil
+from trainer.training.learn import lessons
+from trainer.training.plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """The exporter of torch deprecates parts of itself; those warnings are not ours."""
@@ -36,7 +38,7 @@ def teacher(prepared: store.Prepared) -> LoadedRelease:
     """A network that has learnt nothing."""
     origin = Origin("teacher", None, None, {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.package.MIXTURES", 40)
+        patch.setattr("trainer.releases.package.MIXTURES", 40)
         net = build("small", len(prepared.labels))
         return package(prepared, net, "small", prepared.folder / "teacher", origin, "none", lambda _: None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.thresholds import HIGHEST, LOWEST, choose
+from trainer.releases.thresholds import HIGHEST, LOWEST, choose
 
 
 def test_a_threshold_lies_where_the_classes_part() -> None:

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.catalog import Clip
-from trainer.time_split import LATER, NEW, OLDER, time_split
+from trainer.data.catalog import Clip
+from trainer.data.time_split import LATER, NEW, OLDER, time_split
 
 
 def clip(label: str, n: int, day: int | None = None) -> Clip:

@@ -11,7 +11,7 @@ import pytest
 
 from soundscape.settings import Settings
 from soundscape.testing import tone_release
-from trainer.tracking import Run, tracked
+from trainer.training.tracking import Run, tracked
 
 
 class FakeClient:

@@ -1,0 +1,1 @@
+"""Folders of recordings: fetched, checked, heard, split and kept ready for training."""

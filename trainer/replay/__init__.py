@@ -1,0 +1,1 @@
+"""Any stretch of the log, answered again or made a dataset."""

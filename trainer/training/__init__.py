@@ -1,0 +1,1 @@
+"""From prepared data to trained weights: the recipe, the loop, its runs on Ray and in MLflow."""
