@@ -27,7 +27,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
     from trainer.evaluation.command import progress_on
     from trainer.members.models import STUDENT
     from trainer.training.plan import Plan
-    from trainer.training.taught import WINDOWS, against, hear, require_same_data
+    from trainer.training.taught import WINDOWS, hear, require_same_data
     from trainer.training.train import train
 
     settings = get_settings()
@@ -39,7 +39,7 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
     plan = Plan(model=STUDENT, minutes=minutes, taught_by=teacher.digest)
     made = train(settings, prepared, report, plan, name, again, click.echo, teacher=teacher)
     show_metrics(made.release.metrics)
-    for what, one in (made.release.metrics.get("against_teacher") or against(prepared, made, teacher)).items():
+    for what, one in made.release.metrics["against_teacher"].items():
         paired = f"{one['mean']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f}, 95 % over recordings)"
         click.echo(f"{what}: mAP less its teacher's, paired: {paired}")
     click.echo(made.release.name)

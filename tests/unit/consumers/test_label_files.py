@@ -19,9 +19,11 @@ from consumers.labeler.queue import wants_second
 from consumers.labeler.shelf import Shelf
 from consumers.labeler.species import SpeciesList
 from soundscape.cli import main
+from soundscape.derived import derived_folders
 from soundscape.errors import Invalid
 from soundscape.events import NAMESPACE, ClipLabelled
 from soundscape.judgements import Settled, settle
+from soundscape.settings import Settings
 from soundscape.taxonomy import Species
 
 NOW = datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -37,6 +39,14 @@ SPECIES = SpeciesList(
     )
 )
 KINDS = sorted(READERS)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A data folder of this test's own, which the commands use."""
+    mine = Settings(data_dir=tmp_path / "var")
+    monkeypatch.setattr(label_files, "get_settings", lambda: mine)
+    return mine
 
 
 def species_of(site: str) -> SpeciesList:
@@ -262,6 +272,29 @@ def test_the_commands_export_and_import(tmp_path: Path, monkeypatch: pytest.Monk
     told = CliRunner().invoke(labels, ["import", str(table), "--format", "raven", "--by", "cleo", "--site", "s"])
     assert told.exit_code == 0, told.output
     assert [(one.by, one.provenance, one.labels) for one in produced.said] == [("cleo", "import:raven:mine.txt", ("pava",))]
+
+
+def test_audacitys_folder_is_noted_because_its_files_are_named_by_clips(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Produced(monkeypatch, shelf_of(*planned([row("pava")])))
+    for kind, noted in (("csv", []), ("audacity", [tmp_path / "audacity"])):
+        told = CliRunner().invoke(labels, ["export", "--format", kind, "--out", str(tmp_path / kind)])
+        assert told.exit_code == 0, told.output
+        assert [one for one in derived_folders(settings) if one.is_relative_to(tmp_path) and one.name in KINDS] == noted, kind
+
+
+def test_an_imported_voice_is_erased_where_it_lies_and_the_clips_beside_it_are_not(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produced = Produced(monkeypatch, Shelf())
+    erased: list[str] = []
+    monkeypatch.setattr(label_files, "erase", lambda settings, clip: erased.append(clip))
+    table = tmp_path / "mine.txt"
+    write_files("raven", [settled(A, 0.0, "speech"), settled(A, 5.0, "speech"), settled(B, 0.0, "species", "pava")], table)
+    told = CliRunner().invoke(labels, ["import", str(table), "--format", "raven", "--by", "cleo"])
+    assert told.exit_code == 0, told.output
+    assert len(produced.said) == 3 and erased == [A]
 
 
 def test_a_refused_file_is_one_sentence_and_exit_code_2(

@@ -27,7 +27,7 @@ from producers.gateway.services import Services
 from producers.gateway.sites import Sites
 from soundscape.audio import SAMPLE_RATE, encode_ogg, sha256
 from soundscape.errors import Invalid, Reason, Unavailable
-from soundscape.events import ClipAnalysed, ClipRecorded, Detection, Names, Place, ReleaseRef, SiteDeployed, Stages, Window
+from soundscape.events import ClipAnalysed, ClipRecorded, Detection, Fusion, Names, Place, ReleaseRef, SiteDeployed, Stages, Window
 from soundscape.events import clip_id as identity
 from soundscape.features import LOG_MEL
 from soundscape.keys import KeyRing, create_key, keys_file
@@ -129,6 +129,7 @@ def analysed(clip: ClipRecorded) -> ClipAnalysed:
         feature_fingerprints=(LOG_MEL.fingerprint,),
         labels=LABELS,
         windows=(Window(start_s=0, end_s=5, scores=tuple(n / 12 for n in range(12))),),
+        fusion=Fusion(mean_of="log_odds", weights={"one": 1.0}, context=0.3),
         detections=(
             Detection(
                 label=LABELS[11],
@@ -309,6 +310,7 @@ async def test_an_answer_that_comes_with_the_publication_is_not_missed(world: Wo
     assert list(scores) == [f"species{n:02d}" for n in range(11, 1, -1)]
     detection = said["prediction"]["detections"][0]
     assert detection["label"] == "species11" and detection["names"] == {"scientific": "S", "en": "E", "es": "Ñ"}
+    assert said["prediction"]["fusion"] == {"mean_of": "log_odds", "weights": {"one": 1.0}, "weights_by_taxon": {}, "context": 0.3}
     whole = await client.get(f"/v1/clips/{said['clip_id']}?scores=all&site=el-silencio")
     assert len(whole.json()["prediction"]["windows"][0]["scores"]) == len(LABELS)
 
