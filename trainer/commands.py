@@ -79,9 +79,9 @@ def train(
     from rich.console import Console
 
     from soundscape.release import named_release
-    from trainer.evaluation.command import progress_on
     from trainer.members.body import require
     from trainer.members.models import HEADS, build
+    from trainer.progress import progress_on
     from trainer.training.cluster import require_gpu
     from trainer.training.mixing import Recipe
     from trainer.training.plan import chosen_plan
@@ -128,7 +128,7 @@ def ensemble(releases: tuple[str, ...], data: Path, name: str | None, budget_mb:
     from rich.console import Console
 
     from soundscape.release import named_release
-    from trainer.evaluation.command import progress_on
+    from trainer.progress import progress_on
     from trainer.training.recommended import fuse_named
 
     parts = [named_release(get_settings().releases, one) for one in releases]
@@ -166,14 +166,13 @@ def score(data: Path, answers: Path, learnt_from: Path | None, release: str | No
 def prepared_of(data: Path) -> tuple[store.Prepared, Report]:
     """Prepare a folder with a bar; what an earlier run prepared is used again. Raises Invalid as `trainer.data.prepare.prepare`."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from trainer.data.prepare import prepare as run
+    from trainer.progress import progress_on
 
-    columns = (TextColumn("Hearing every file"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        return run(data, get_settings().root / "datasets", bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
+    aside = Console(stderr=True)
+    with progress_on(aside) as told:
+        return run(data, get_settings().root / "datasets", aside.print, partial(told, "Hearing every file"))
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ def birdclef_2025(to: Path | None) -> None:
     from rich.console import Console
 
     from trainer.data.fetch_kaggle import COMPETITION, fetch_competition
-    from trainer.evaluation.command import progress_on
+    from trainer.progress import progress_on
 
     folder = (to or get_settings().root / COMPETITION).expanduser().absolute()
     with progress_on(Console(stderr=True)) as told:
@@ -45,7 +45,7 @@ def dates(data: Path) -> None:
     from rich.console import Console
 
     from trainer.data.fetch_dates import fetch_dates
-    from trainer.evaluation.command import progress_on
+    from trainer.progress import progress_on
 
     with progress_on(Console(stderr=True)) as told:
         found = fetch_dates(get_settings(), data, told)

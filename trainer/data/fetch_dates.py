@@ -18,10 +18,10 @@ from trainer.data.date_sources import PAUSE_S, Asker, Found, inaturalist, xeno_c
 from trainer.data.dates import DATES
 from trainer.data.merge import write_table
 from trainer.data.notes import noted, noting
+from trainer.progress import Progress
 
 XENO_CANTO, INATURALIST, OTHERS = "xeno-canto", "iNaturalist", "others"
 NO_SOURCE, NO_KEY, NOT_ASKED, REFUSED, DATED = "no source", "no key", "not asked: network", "not asked: key refused", "dated"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from soundscape.errors import Invalid, Reason, Unavailable
 from trainer.data.catalog import Catalog, read_catalog
+from trainer.progress import Progress
 
 COMPETITION = "birdclef-2025"
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
@@ -29,7 +30,6 @@ MARGIN_GB = 1.0
 """Left free."""
 SAID = 4000
 """Characters of the client's last words that are looked through for the reason of a failure."""
-Progress = Callable[[str, int, int], None]
 
 
 def fetch_competition(folder: Path, say: Callable[[str], None], progress: Progress) -> Catalog:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from soundscape.terminal import terminal_width
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trainer.evaluation.run import Progress, Result
+    from trainer.evaluation.run import Result
 
 
 @click.command()
@@ -32,6 +31,7 @@ def evaluate(release: str, data: Path, as_json: bool, no_report: bool, windows: 
 
     from soundscape.release import named_release
     from trainer.evaluation.run import evaluate_release
+    from trainer.progress import progress_on
 
     settings, aside = get_settings(), Console(stderr=True)
     loaded = named_release(settings.releases, release)
@@ -49,23 +49,6 @@ def evaluate(release: str, data: Path, as_json: bool, no_report: bool, windows: 
     show(result, Console(width=terminal_width()))
     if not no_report:
         click.echo(page)
-
-
-@contextmanager
-def progress_on(console: Console) -> Iterator[Progress]:
-    """Bars on the console, one a stage of work, gone at the end."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, n: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=n, total=of)
-
-        yield progress
 
 
 def show(result: Result, console: Console) -> None:

@@ -19,11 +19,10 @@ from trainer.evaluation.rivalry import rival_scores
 from trainer.evaluation.rows import Heard, Rows, hear_set
 from trainer.evaluation.slices import measure, slices
 from trainer.evaluation.trained import Trained, trained_on
+from trainer.progress import Progress
 
 RELEASE = "release"
 """The name of the release among a set's answers."""
-Progress = Callable[[str, int, int], None]
-"""Told what is done, how far it is, and of how much."""
 
 
 @dataclass

@@ -35,9 +35,9 @@ def gate(context: click.Context, release: str, site: str | None, data: Path | No
     judge by."""
     from rich.console import Console
 
-    from trainer.evaluation.command import progress_on
     from trainer.gate.record import champion_of, queue_retraining, record, say_steps, state_of
     from trainer.gate.run import judge
+    from trainer.progress import progress_on
 
     settings, aside = get_settings(), Console(stderr=True)
     site = site or settings.site

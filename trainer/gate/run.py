@@ -17,13 +17,14 @@ from trainer.evaluation import evaluate
 from trainer.evaluation.hear import Ears
 from trainer.evaluation.material import EvaluationSet, read_material
 from trainer.evaluation.rows import Rows, columns, hear_set
-from trainer.evaluation.run import Progress, described
+from trainer.evaluation.run import described
 from trainer.evaluation.slices import MIN_POSITIVES, Slice, compare, slices
 from trainer.evaluation.trained import Trained, find_prepared, trained_on
 from trainer.gate import checks as gate_checks
 from trainer.gate import golden as gate_golden
 from trainer.gate import served as gate_served
 from trainer.gate.checks import Check, Compared
+from trainer.progress import Progress
 
 CANDIDATE, CHAMPION, FLOAT32 = "candidate", "champion", "float32"
 """Names among the answers to the set."""

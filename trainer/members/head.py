@@ -24,6 +24,7 @@ from trainer.members.body import Body
 from trainer.members.embed import Scenes, embeddings, scenes
 from trainer.members.graft import Head
 from trainer.members.models import BIRDNET_HEAD, HEADS
+from trainer.progress import Progress
 from trainer.releases.package import Mixed, Origin, judges_of, released
 from trainer.training.mixing import RECIPE, Recipe, mark
 
@@ -79,7 +80,7 @@ def make_head(
     folder: Path,
     origin: Origin,
     say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     champion: LoadedRelease | None,
     recipe: Recipe = RECIPE,
 ) -> LoadedRelease:
@@ -90,9 +91,10 @@ def make_head(
     """
     say(body.attribution)
     judged_on = judges_of(prepared, say)
-    heard = embeddings(prepared, body, [item for item in prepared.items if item.role != store.BED], partial(progress, "sounds"))
+    sounds = [item for item in prepared.items if item.role != store.BED]
+    heard = embeddings(prepared, body, sounds, partial(progress, f"sounds heard for {body.name}"))
     learning, judging = (
-        scenes(prepared, body, role, windows, how, partial(progress, f"batches of composed windows ({what})"))
+        scenes(prepared, body, role, windows, how, partial(progress, f"composed windows ({what}) heard for {body.name}, in batches"))
         for role, windows, how, what in ((store.TRAIN, LEARNING, recipe, "to learn from"), (judged_on, JUDGING, RECIPE, "to judge by"))
     )
     rows = _rows(prepared, heard, learning, recipe)

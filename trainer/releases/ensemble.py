@@ -20,6 +20,7 @@ from trainer.data import store
 from trainer.evaluation import evaluate
 from trainer.evaluation.hear import Ears, Features, features_of, sound_of, specs_of
 from trainer.evaluation.material import sets_of
+from trainer.progress import Progress
 from trainer.releases import thresholds
 from trainer.releases.calibrate import calibrate, calibration_metrics
 from trainer.releases.fusing import Answered, answer, changed
@@ -30,7 +31,6 @@ from trainer.training.sound_mixing import SoundMixer
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
 
 COMPOSED = 600
 """Windows composed of clips that judge."""

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from soundscape.release import LoadedRelease, Member
     from trainer.data import store
+    from trainer.progress import Progress
     from trainer.releases.variant_choice import Choice, Prices
-    from trainer.releases.variant_measures import Judged, Measured, Progress
+    from trainer.releases.variant_measures import Judged, Measured
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -54,7 +55,7 @@ def optimize(release: str, data: Path | None, prices: Path | None, variant: str 
     from rich.console import Console
 
     from soundscape.release import named_release
-    from trainer.evaluation.command import progress_on
+    from trainer.progress import progress_on
     from trainer.releases.optimized_release import write_optimized
     from trainer.releases.variant_choice import EXAMPLE, read_prices
     from trainer.releases.variants import VARIANTS, weights_of

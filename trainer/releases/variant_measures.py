@@ -6,7 +6,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from soundscape.errors import Broken, Invalid
 from trainer.evaluation import evaluate
+from trainer.progress import Progress
 from trainer.releases import quantize
 from trainer.releases.runtimes import Run
 from trainer.releases.variants import BATCHES, Forms, Variant
@@ -24,7 +25,6 @@ from trainer.training.learn import predict
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
 
 ROUNDS = 3
 """Every form is measured once a round: what else the machine does at one moment then weighs on all of them."""

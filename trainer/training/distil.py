@@ -24,8 +24,8 @@ def distil(release: str, data: Path, minutes: float, name: str | None, again: bo
 
     from soundscape.release import named_release
     from trainer.commands import prepared_of, show_metrics
-    from trainer.evaluation.command import progress_on
     from trainer.members.models import STUDENT
+    from trainer.progress import progress_on
     from trainer.training.plan import Plan
     from trainer.training.taught import WINDOWS, hear, require_same_data
     from trainer.training.train import train

@@ -15,6 +15,7 @@ from trainer.data import store
 from trainer.data.prepare import Report
 from trainer.members.body import missing
 from trainer.members.models import BIRDNET_HEAD, TAGGER_HEAD
+from trainer.progress import Progress
 from trainer.training.mixing import RECIPE, Recipe
 from trainer.training.plan import Plan
 from trainer.training.train import made_before, register, train
@@ -38,7 +39,7 @@ def recommend(
     name: str | None,
     again: bool,
     say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     recipe: Recipe = RECIPE,
     budget_mb: float | None = None,
     teacher: LoadedRelease | None = None,
@@ -73,7 +74,7 @@ def fuse_parts(
     plan: dict[str, Any],
     tracking: Any,
     say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases into the release `title`, tracked in the open run. Raises Invalid as `trainer.releases.ensemble.ensemble`."""
@@ -105,7 +106,7 @@ def fuse_named(
     parts: Sequence[LoadedRelease],
     name: str | None,
     say: Callable[[str], None],
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     budget_mb: float | None = None,
 ) -> LoadedRelease:
     """Fuse releases that are there. Raises Invalid as `fuse_parts`, or if `name` is another release's."""

@@ -16,6 +16,7 @@ from soundscape.settings import Settings
 from trainer.data import store
 from trainer.data.prepare import Report
 from trainer.members.models import HEADS, TAGGER, build
+from trainer.progress import tenths
 from trainer.training.learn import EPOCHS, begin_with
 from trainer.training.plan import Plan
 
@@ -70,7 +71,7 @@ def train(
             from trainer.members.body import body_of
             from trainer.members.head import make_head
 
-            made = make_head(prepared, body_of(plan.model), folder, origin, say, _told(say), champion, plan.recipe)
+            made = make_head(prepared, body_of(plan.model), folder, origin, say, tenths(say), champion, plan.recipe)
         else:
             made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
         if teacher is not None:
@@ -142,16 +143,6 @@ def _network(
         begun = f"begun with an AudioSet tagger's, {tagger.LICENCE}, "
     licence = LICENCE.format(source=prepared.source.name, begun=begun)
     return package(prepared, net, plan.model, folder, origin._replace(training=training), licence, say)
-
-
-def _told(say: Callable[[str], None]) -> Callable[[str, int, int], None]:
-    """Progress of hearing, said at every tenth."""
-
-    def told(what: str, done: int, of: int) -> None:
-        if of and done * 10 // of != (done - 1) * 10 // of:
-            say(f"heard {done} of {of} {what}")
-
-    return told
 
 
 def run_name(prepared: store.Prepared, plan: Plan) -> str:
