@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from soundscape.errors import Invalid, Reason
-from soundscape.isolation import ChildPool
+from trainer.children import in_children
 from trainer.data.listen import Heard, Silent, listen
 from trainer.data.notes import noted, noting
-
-FILES_A_CHILD = 24
-"""A child takes some seconds to start, in which the others hear this many files."""
 
 
 class Missing(Invalid):
@@ -35,8 +31,8 @@ class LeftOut:
     detail: str
 
 
-async def hear(
-    source: Path, folder: Path, wanted: dict[str, str], progress: Callable[[int, int], None] | None, children: int | None
+def hear(
+    source: Path, folder: Path, wanted: dict[str, str], progress: Callable[[int, int], None], children: int | None
 ) -> dict[str, Heard | LeftOut]:
     """Every sound by name, as it was heard or why it was not, those of an earlier run from the ledger.
 
@@ -53,37 +49,26 @@ async def hear(
             done[name] = Heard(**entry["heard"])
         else:
             todo.append(name)
-    if progress:
-        progress(len(done), len(wanted))
-    if not todo:
-        return done
-    cores = len(os.sched_getaffinity(0))
-    wish = min(cores, -(-len(todo) // FILES_A_CHILD)) if children is None else children
-    pool, gate = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * 4)
+    before_now = len(done)
+    progress(before_now, len(wanted))
 
-    async def one(name: str) -> None:
-        async with gate:
-            try:
-                if not (source / name).is_file():
-                    raise Missing(Reason.BAD_REQUEST, "It is named, but no such file is there.")
-                paths = source / name, folder / wanted[name]
-                heard = await pool.run(listen, *paths) if pool else listen(*paths)
-            except Invalid as error:
-                done[name] = LeftOut(name, OWN_REASONS.get(type(error), str(error.reason)), error.detail)
-            else:
-                done[name] = heard
-                entry = {"name": name, "file": wanted[name], "stamp": _stamp(source / name), "heard": asdict(heard)}
-                note(entry)
-            if progress:
-                progress(len(done), len(wanted))
+    def take(name: str, heard: Heard) -> None:
+        done[name] = heard
+        note({"name": name, "file": wanted[name], "stamp": _stamp(source / name), "heard": asdict(heard)})
+
+    def refuse(name: str, error: Invalid) -> None:
+        done[name] = LeftOut(name, OWN_REASONS.get(type(error), str(error.reason)), error.detail)
 
     with noting(ledger) as note:
-        try:
-            await asyncio.gather(*(one(name) for name in todo))
-        finally:
-            if pool:
-                pool.close()
+        work = {name: partial(_listen, source / name, folder / wanted[name]) for name in todo}
+        in_children(work, take, refuse, lambda n, _of: progress(before_now + n, len(wanted)), children)
     return done
+
+
+def _listen(path: Path, file: Path) -> Heard:
+    if not path.is_file():
+        raise Missing(Reason.BAD_REQUEST, "It is named, but no such file is there.")
+    return listen(path, file)
 
 
 def _holds(entry: dict[str, Any], source: Path, file: str) -> bool:

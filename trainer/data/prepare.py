@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import json
@@ -61,7 +60,7 @@ def prepare(
     data: Path,
     datasets: Path,
     say: Callable[[str], None] = print,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda _n, _of: None,
     children: int | None = None,
 ) -> tuple[store.Prepared, Report]:
     """Prepare a data folder under `datasets`, in as many children as there are cores, or in `children`; 0 is this process.
@@ -98,7 +97,7 @@ def _prepare(
     folder: Path,
     tagger: tuple[Body, float] | None,
     say: Callable[[str], None],
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
     children: int | None,
 ) -> tuple[store.Prepared, Report]:
     report = Report(str(catalog.folder), str(folder))
@@ -108,7 +107,7 @@ def _prepare(
         **{f"train_soundscapes/{name}": f"processed/soundscapes/{name}" for name in (*catalog.labelled, *catalog.unlabelled)},
     }
     wanted = {name: f"{file.removesuffix('.ogg')}.npy" for name, file in wanted.items()}
-    heard = asyncio.run(hear(catalog.folder, folder, wanted, progress, children))
+    heard = hear(catalog.folder, folder, wanted, progress, children)
     items = []
     merged, twin_of = _merged(catalog, heard, sides)
     by_name = {f"train_audio/{clip.filename}": clip for clip in merged}

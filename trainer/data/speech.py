@@ -7,18 +7,17 @@ nothing is left out, and that is said.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from soundscape.audio import WINDOW_S
 from soundscape.features import FeatureSpec
-from soundscape.isolation import ChildPool, surely
 from soundscape.settings import get_settings
+from trainer.children import in_children
 from trainer.data import store
 from trainer.data.notes import noted, noting
 from trainer.evaluation.hear import sound_of
@@ -30,8 +29,6 @@ EVENT = "speech"
 """The tagger's sound event (trainer/members/tagger.py)."""
 MIN_LEFT_S = 1.0
 """A sound of which less is left teaches nothing."""
-FILES_A_CHILD = 24
-"""A child takes some seconds to start, in which the others listen to as many files."""
 Progress = Callable[[int, int], None]
 
 
@@ -64,7 +61,7 @@ def tagger_for_speech() -> tuple[Body, float] | None:
 
 
 def without_speech(
-    source: Path, folder: Path, items: list[store.Item], body: Body, limit: float, progress: Progress | None, children: int | None
+    source: Path, folder: Path, items: list[store.Item], body: Body, limit: float, progress: Progress, children: int | None
 ) -> tuple[list[store.Item], Speech]:
     """The items, those of training with the windows named in which somebody speaks; those that are nothing but speech are not among them.
 
@@ -98,37 +95,23 @@ def hear_speech(path: Path, model: Path, spec: FeatureSpec, column: int) -> list
 
 
 def _listen(
-    source: Path, folder: Path, wanted: Mapping[str, str], body: Body, progress: Progress | None, children: int | None
+    source: Path, folder: Path, wanted: Mapping[str, str], body: Body, progress: Progress, children: int | None
 ) -> dict[str, list[float]]:
     """Scores by digest, for files by digest; those of an earlier run from its notes."""
     notes = folder / "raw" / f"speech-{body.digest}.jsonl"
     done: dict[str, list[float]] = {one["sound"]: one["speech"] for one in noted(notes) if one["sound"] in wanted}
     todo = [digest for digest in wanted if digest not in done]
-    if progress:
-        progress(len(done), len(wanted))
+    progress(len(done), len(wanted))
     if not todo:
         return done
     model, column = embedder_file(folder, body), body.events.index(EVENT)
-    cores = len(os.sched_getaffinity(0))
-    wish = min(cores, -(-len(todo) // FILES_A_CHILD)) if children is None else children
+    before = len(done)
 
-    async def run() -> None:
-        pool, gate = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * 4)
-
-        async def one(digest: str) -> None:
-            async with gate:
-                task = source / wanted[digest], model, body.spec, column
-                done[digest] = await surely(pool, hear_speech, *task) if pool else hear_speech(*task)
-            note({"sound": digest, "speech": done[digest]})
-            if progress:
-                progress(len(done), len(wanted))
-
-        try:
-            await asyncio.gather(*map(one, todo))
-        finally:
-            if pool:
-                pool.close()
+    def take(digest: str, scores: list[float]) -> None:
+        done[digest] = scores
+        note({"sound": digest, "speech": scores})
 
     with noting(notes) as note:
-        asyncio.run(run())
+        work = {digest: partial(hear_speech, source / wanted[digest], model, body.spec, column) for digest in todo}
+        in_children(work, take, progress=lambda n, _of: progress(before + n, len(wanted)), children=children)
     return done

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +14,8 @@ from soundscape.audio import SAMPLE_RATE, WINDOW_S, decode, window_starts
 from soundscape.errors import Broken, Invalid, Reason
 from soundscape.features import FeatureSpec
 from soundscape.fuse import Fused, fuse
-from soundscape.isolation import ChildPool
 from soundscape.release import LoadedRelease, Member
+from trainer.children import in_children
 from trainer.data import store
 from trainer.releases.runtimes import open_model
 
@@ -26,8 +25,6 @@ LONGEST_S = 60.0
 """Of a longer sound its first minute judges, as its first minute would teach."""
 SILENCE = 1e-5
 """Peak of a window that the workers call silent (stream_processors/extract.py)."""
-FILES_A_CHILD = 24
-"""A decoding child takes some seconds to start, in which this process hears as many files."""
 BATCH = 32
 
 
@@ -136,36 +133,12 @@ def hear_all(
     specs: tuple[FeatureSpec, ...],
     take: Callable[[int, Features], None],
     refuse: Callable[[int, Invalid], None],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda _n, _of: None,
     children: int | None = None,
 ) -> None:
     """Decode every file and give each one's features to `take`, or the reason why there are none to `refuse`; never all at once.
 
-    In as many children as there are cores, or in `children`; 0, and few files unless said otherwise, is this process.
+    In children as `in_children` has them.
     """
-    cores = len(os.sched_getaffinity(0))
-    wish = min(cores, len(paths) // FILES_A_CHILD) if children is None else children
-
-    async def run() -> None:
-        pool, gate, done = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * 2), 0
-
-        async def one(n: int) -> None:
-            nonlocal done
-            async with gate:
-                try:
-                    found = await pool.run(heard_file, paths[n], specs) if pool else heard_file(paths[n], specs)
-                except Invalid as error:
-                    refuse(n, error)
-                else:
-                    take(n, found)
-            done += 1
-            if progress:
-                progress(done, len(paths))
-
-        try:
-            await asyncio.gather(*(one(n) for n in range(len(paths))))
-        finally:
-            if pool:
-                pool.close()
-
-    asyncio.run(run())
+    work = {n: partial(heard_file, path, specs) for n, path in enumerate(paths)}
+    in_children(work, take, refuse, progress, children)

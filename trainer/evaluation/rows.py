@@ -88,7 +88,7 @@ def columns(loaded: LoadedRelease, species: Sequence[Species]) -> npt.NDArray[np
 def hear_set(
     material: EvaluationSet,
     releases: Mapping[str, Ears],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda _n, _of: None,
     children: int | None = None,
 ) -> Heard:
     """Let each release hear the whole set once; `releases` by a name of the caller's choice.

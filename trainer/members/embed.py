@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundscape.features import FeatureSpec
-from soundscape.isolation import ChildPool
+from trainer.children import in_children
 from trainer.data import store
 from trainer.evaluation.hear import sound_of
 from trainer.members.birdnet import interpreter
@@ -92,27 +90,10 @@ def run(model: Any, chunks: Float32) -> Float32:
 
 def each_once(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
     """Do the work whose file is not there yet, in a child a core: a sound that kills its decoder ends the run with one sentence."""
-    todo = [job for file, job in jobs.items() if not file.is_file()]
-    done = len(jobs) - len(todo)
-    progress(done, len(jobs))
-    if not todo:
-        return
-
-    async def work() -> None:
-        pool = ChildPool(min(len(todo), len(os.sched_getaffinity(0))))
-
-        async def one(job: Callable[[], None]) -> None:
-            nonlocal done
-            await pool.run(job)
-            done += 1
-            progress(done, len(jobs))
-
-        try:
-            await asyncio.gather(*map(one, todo))
-        finally:
-            pool.close()
-
-    asyncio.run(work())
+    todo = {file: job for file, job in jobs.items() if not file.is_file()}
+    before = len(jobs) - len(todo)
+    progress(before, len(jobs))
+    in_children(todo, lambda *_: None, progress=lambda n, _of: progress(before + n, len(jobs)), pieces=1)
 
 
 @lru_cache(maxsize=1)

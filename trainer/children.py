@@ -1,0 +1,63 @@
+"""Much work on strangers' sounds, in a child process a core: a sound that kills one kills nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from soundscape.errors import Invalid
+from soundscape.isolation import ChildPool, surely
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+FILES_A_CHILD = 24
+"""A child takes as long to start as it takes to hear so many minutes."""
+_WAITING = 2
+"""Pieces of work a core whose results may wait to be taken: never all at once."""
+
+
+def in_children(
+    work: Mapping[K, Callable[[], T]],
+    take: Callable[[K, T], None],
+    refuse: Callable[[K, Invalid], None] | None = None,
+    progress: Callable[[int, int], None] = lambda _n, _of: None,
+    children: int | None = None,
+    pieces: int = FILES_A_CHILD,
+) -> None:
+    """Do each piece of work and give `take` its result, or `refuse` the reason why there is none; without `refuse` that is raised.
+
+    In a child a core, or one for each so many `pieces` where that is fewer, or in `children`; 0 is this process. `progress` is told how
+    much is done, and of how much.
+    """
+    if not work:
+        return
+    cores = len(os.sched_getaffinity(0))
+    wish = min(cores, -(-len(work) // pieces)) if children is None else children
+
+    async def run() -> None:
+        pool, gate, done = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * _WAITING), 0
+
+        async def one(key: K, piece: Callable[[], T]) -> None:
+            nonlocal done
+            async with gate:
+                try:
+                    found = await surely(pool, piece) if pool else piece()
+                except Invalid as error:
+                    if refuse is None:
+                        raise
+                    refuse(key, error)
+                else:
+                    take(key, found)
+            done += 1
+            progress(done, len(work))
+
+        try:
+            await asyncio.gather(*(one(*each) for each in work.items()))
+        finally:
+            if pool:
+                pool.close()
+
+    asyncio.run(run())
