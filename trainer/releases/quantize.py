@@ -53,7 +53,9 @@ def export(net: nn.Module, path: Path, spec: FeatureSpec, windows: Float32) -> f
 def quantize(source: Path, target: Path, windows: Float32, keep: tuple[str, ...] = ()) -> None:
     """Write an int8 form: static, QDQ, per channel, ranges from real windows; nodes of operators in `keep` stay in float32.
 
-    So does a network's own front end (its part `mels`): a spectrum's power spans more than 8 bits.
+    So does a network's own front end (its part `mels`), because a spectrum's power spans more than 8 bits, and the layer that answers.
+    Weights have 7 bits (`reduce_range`): with 8, sums of products saturate on x86 processors without VNNI, and the same file answers
+    otherwise there (docs/decisions/0013-forms.md).
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -70,9 +72,12 @@ def quantize(source: Path, target: Path, windows: Float32, keep: tuple[str, ...]
     with _quiet(), tempfile.TemporaryDirectory() as here:
         folded = Path(here) / "folded.onnx"
         quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
-        nodes = [node.name for node in onnx.load(str(folded)).graph.node if node.op_type in keep or node.name.startswith(FRONT_END)]
+        nodes = [
+            node.name for node in onnx.load(str(folded)).graph.node
+            if node.op_type in keep or node.name.startswith(FRONT_END) or OUTPUT in node.output
+        ]  # fmt: skip
         quantize_static(
-            str(folded), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_exclude=nodes,
+            str(folded), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True, nodes_to_exclude=nodes,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
         )  # fmt: skip
 
