@@ -129,7 +129,8 @@ def judge(
         ),
         gate_checks.fits(gate_served.sizes(loaded), gate_served.given(loaded)),
         gate_checks.quick_enough(
-            gate_served.window_ms(loaded, waves[0]), gate_served.window_ms(champion, waves[0]) if champion else None
+            gate_served.window_ms(loaded, waves[0]), gate_served.window_ms(champion, waves[0]) if champion else None,
+            gate_served.network_ms(),
         ),
         *gate_golden.golden(ears, known, name_of, CHAMPION if champion else None),
     ]  # fmt: skip

@@ -7,10 +7,13 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from soundscape.audio import SAMPLE_RATE, WINDOW_S
 from soundscape.errors import Invalid, Reason, Unavailable
 from soundscape.features import Float32
 from soundscape.release import LoadedRelease
@@ -55,6 +58,15 @@ def window_ms(loaded: LoadedRelease, wave: Float32) -> float:
         ears.members(features)
         taken.append(time.process_time() - began)
     return statistics.median(taken[3:]) * 1000  # the first ones warm up
+
+
+@cache
+def network_ms() -> float:
+    """The same of the benchmark's release, an int8 EfficientNet-B0 of 206 classes: what a millisecond of this machine is worth."""
+    from trainer.releases.bench_release import add_bench
+
+    with TemporaryDirectory() as folder:
+        return window_ms(add_bench(Path(folder)), np.zeros(int(SAMPLE_RATE * WINDOW_S), np.float32))
 
 
 def answers_at(settings: Settings, port: Port) -> bool:

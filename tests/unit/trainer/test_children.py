@@ -30,6 +30,12 @@ def test_each_piece_is_taken_or_refused_and_told(children: int) -> None:
     assert ({pid for _, pid in taken.values()} == {os.getpid()}) is (children == 0)
 
 
+def _deadly(word: str) -> str:
+    if word == "deadly":
+        os._exit(9)
+    return word
+
+
 def test_without_anybody_to_refuse_the_reason_is_raised() -> None:
     with pytest.raises(Invalid, match="cut off"):
         in_children({3: partial(_work, 3)}, lambda *_: None, children=0)
@@ -38,6 +44,6 @@ def test_without_anybody_to_refuse_the_reason_is_raised() -> None:
 def test_a_piece_that_kills_its_child_is_refused_and_its_neighbours_are_not() -> None:
     taken: list[str] = []
     refused: dict[str, Invalid] = {}
-    work = {"deadly": partial(os._exit, 9), "good": partial(str, "good")}
+    work = {word: partial(_deadly, word) for word in ("deadly", "good")}
     in_children(work, lambda name, _: taken.append(name), refused.__setitem__, children=1)
     assert taken == ["good"] and refused["deadly"].reason == Reason.DECODER_DIED

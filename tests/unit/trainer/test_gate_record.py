@@ -120,3 +120,4 @@ def test_files_are_measured_as_they_are_served(settings: Settings, loaded: Loade
     again = load_release(loaded.folder)
     assert gate_served.float32_files(again) == {"tones": loaded.folder / "model-fp32.onnx"}
     assert gate_served.window_ms(again, tone(5.0, 500.0)) > 0
+    assert gate_served.network_ms() > 0

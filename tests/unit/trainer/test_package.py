@@ -34,12 +34,11 @@ class Bands(nn.Module):
         truth = prepared.truth(clips)[0]
         bound = np.concatenate([peaks, np.ones((len(peaks), 1))], axis=1)
         weights = np.linalg.solve(bound.T @ bound + 0.1 * np.eye(bound.shape[1]), bound.T @ (8.0 * truth - 4.0))
-        self.first = nn.Conv1d(LOG_MEL.n_mels, LOG_MEL.n_mels, 1)
+        self.first = nn.Conv1d(LOG_MEL.n_mels, LOG_MEL.n_mels, 1, bias=False)
         """Every band as it is: something that int8 rounds, as it leaves the last layer alone."""
         self.last = nn.Linear(LOG_MEL.n_mels, truth.shape[1])
         with torch.no_grad():
             nn.init.dirac_(self.first.weight)
-            nn.init.zeros_(self.first.bias)
             self.last.weight.copy_(torch.from_numpy(weights[:-1].T))
             self.last.bias.copy_(torch.from_numpy(weights[-1]))
 

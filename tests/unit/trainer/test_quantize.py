@@ -20,9 +20,8 @@ class Loud(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(1, 8, (4, 4), stride=4)
+        self.convolution = nn.Conv2d(1, 8, (4, 4), stride=4, bias=False)
         nn.init.constant_(self.convolution.weight, 1.0)
-        nn.init.zeros_(self.convolution.bias)
         self.head = nn.Linear(8, 3)
         nn.init.constant_(self.head.weight, 0.125)
         nn.init.zeros_(self.head.bias)
