@@ -20,6 +20,7 @@ from soundscape.release import LoadedRelease
 from soundscape.settings import HOST, Port, Settings
 from trainer.evaluation.hear import Ears, features_of, specs_of
 from trainer.gate.checks import Parity
+from trainer.releases.variants import float32_of
 
 TIMES = 50
 TRITON_S = 10.0
@@ -30,8 +31,8 @@ AWAY = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
 
 def float32_files(loaded: LoadedRelease) -> dict[str, Path]:
     """Of each int8 member, the float32 form that training left beside it."""
-    found = {one.name: loaded.folder / one.file.replace("int8", "fp32") for one in loaded.release.members if one.precision == "int8"}
-    return {name: path for name, path in found.items() if path.is_file() and path.name != _file(loaded, name)}
+    found = {one.name: float32_of(loaded, one) for one in loaded.release.members}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def sizes(loaded: LoadedRelease) -> dict[str, int]:
@@ -132,7 +133,3 @@ def _differences(settings: Settings, ears: Ears, waves: Sequence[Float32]) -> di
     finally:
         client.close()
     return found
-
-
-def _file(loaded: LoadedRelease, name: str) -> str:
-    return next(one.file for one in loaded.release.members if one.name == name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from trainer.releases import thresholds
 from trainer.releases.calibrate import calibrate, calibration_metrics
 from trainer.releases.fusing import Answered, answer, changed
 from trainer.releases.package import WEIGHTS, Origin, judged, judges_of
-from trainer.releases.variants import weights_of
+from trainer.releases.variants import float32_of, weights_of
 from trainer.training.mixing import Recipe
 from trainer.training.sound_mixing import SoundMixer
 
@@ -98,6 +99,7 @@ def ensemble(
     metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer_to(one) for one in some]), own)
     metrics |= {"training": origin.training, "size_mb": round(sum(sizes_mb(fitted).values()), 2)}
     metrics |= {"calibration": calibration_metrics(fitted, clips, composed, prepared)}
+    metrics |= _exported(parts, fitted)
     return write_release(
         folder,
         fitted.release.model_copy(
@@ -133,6 +135,8 @@ def unite(prepared: store.Prepared, parts: Sequence[LoadedRelease], folder: Path
             shutil.copy2(part.folder / member.file, folder / member.file)
             if (weights := weights_of(part, member)) is not None:
                 shutil.copy2(weights, folder / f"{member.name}-{WEIGHTS}")  # for `soundscape optimize`
+            if (float32 := float32_of(part, member)) is not None:
+                shutil.copy2(float32, folder / float32.name)  # for `soundscape gate`
     return write_release(
         folder,
         Release(
@@ -233,6 +237,16 @@ def _without_idle(
     shutil.rmtree(fitted.folder)
     again = unite(prepared, stay, fitted.folder, origin)
     return changed(again, members=tuple(weights[member.name] for member in again.release.members))
+
+
+def _exported(parts: Sequence[LoadedRelease], fitted: LoadedRelease) -> dict[str, Any]:
+    """What training measured of the networks that stayed, of the one that differs most from PyTorch: the gate asks for the worst."""
+    stayed = {member.name for member in fitted.release.members}
+    told = [
+        part.release.metrics["int8"] for part in parts
+        if "int8" in part.release.metrics and stayed.issuperset(member.name for member in part.release.members)
+    ]  # fmt: skip
+    return {"int8": max(told, key=lambda one: float(one["onnx_difference"]))} if told else {}
 
 
 def _kept(parts: Sequence[LoadedRelease], fitted: LoadedRelease, prepared: store.Prepared) -> dict[str, float]:

@@ -103,6 +103,12 @@ def weights_of(loaded: LoadedRelease, member: Member) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
+def float32_of(loaded: LoadedRelease, member: Member) -> Path | None:
+    """Where the float32 form of an int8 member lies, if training left it beside it."""
+    path = loaded.folder / member.file.replace("int8", "fp32")
+    return path if member.precision == "int8" and path.name != member.file and path.is_file() else None
+
+
 def network_of(member: Member, weights: Path) -> nn.Module:
     """The trained network of a member, ready to answer. Raises Invalid if the weights are not its own, or none."""
     import torch

@@ -16,6 +16,7 @@ from soundscape.settings import Settings
 from trainer.data import store
 from trainer.data.prepare import prepare
 from trainer.evaluation.measures import calibration_error, reliability
+from trainer.gate.served import float32_files
 from trainer.releases import calibrate as calibrate_module
 from trainer.releases import ensemble as module
 from trainer.releases.calibrate import calibrate
@@ -105,6 +106,20 @@ def test_a_budget_chooses_the_members(prepared: store.Prepared, tmp_path: Path) 
         assert module._kept([with_rest], kept, prepared) == ({"crow": 0.3} if "crow" in kept.label_names else {})
     with pytest.raises(Invalid, match=r"No member fits into 1e-06 MB"):
         with_weights(unite(prepared, parts, tmp_path / "fused", ORIGIN), said(prepared), said(prepared), prepared, spoken.append, 1e-6)
+
+
+def test_what_the_gate_asks_of_a_network_comes_with_it(prepared: store.Prepared, tmp_path: Path) -> None:
+    """Its float32 form, and how far its export differs from PyTorch; the worst of those that stayed."""
+    differences = {"one": 1e-6, "two": 5e-6, "left": 1e-2}
+    parts = [part(prepared, tmp_path / name, name, metrics={"int8": {"onnx_difference": far}}) for name, far in differences.items()]
+    (tmp_path / "one" / "one.onnx").rename(tmp_path / "one" / "one-int8.onnx")
+    (tmp_path / "one" / "one-fp32.onnx").write_bytes(b"whole")
+    int8 = parts[0].release.members[0].model_copy(update={"file": "one-int8.onnx", "precision": "int8"})
+    parts[0] = write_release(tmp_path / "one", parts[0].release.model_copy(update={"members": (int8,)}))
+    united = unite(prepared, parts[:2], tmp_path / "fused", ORIGIN)
+    assert float32_files(united) == {"one": united.folder / "one-fp32.onnx"}
+    assert module._exported(parts, united) == {"int8": {"onnx_difference": 5e-6}}
+    assert module._exported([], united) == {}
 
 
 def test_members_that_hear_alike_share_evenly(united: LoadedRelease, prepared: store.Prepared) -> None:
