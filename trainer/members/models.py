@@ -46,9 +46,9 @@ class Small(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """torchvision's MobileNetV2 with one input channel, from random weights: at width 1 less than 3 MB in int8, for phones."""
+    """torchvision's MobileNetV2 with one input channel, from random weights; at half its width three times as much is learnt in a time."""
 
-    def __init__(self, labels: int, width: float = 1.0) -> None:
+    def __init__(self, labels: int, width: float = 0.5) -> None:
         super().__init__()
         from torchvision.models import mobilenet_v2
 

@@ -86,9 +86,11 @@ def _work(config: dict[str, Any]) -> None:
 
     from trainer.training.learn import Learner
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core composes
+    plan = Plan.of(config["plan"])
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores if plan.taught_by else max(1, cores - 1))  # one core composes, unless a teacher's windows lie ready
     weights = Path(config["weights"]) if config["weights"] else None
-    learner = Learner(Path(config["folder"]), Plan.of(config["plan"]), weights=weights, device=config["device"])
+    learner = Learner(Path(config["folder"]), plan, weights=weights, device=config["device"])
     own, states = Path(config["progress"]).with_name(STATE), []
     if own.is_file():
         states.append(torch.load(own, map_location="cpu", weights_only=True))
