@@ -122,8 +122,11 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
-        """Go on from a state; False, and nothing is changed, if it belongs to other data or another plan."""
+        """Go on from a state; False, and nothing is changed, if it belongs to other data, another plan or another network."""
         if state["data"] != self.prepared.digest or state["plan"] != self.plan.plain():
+            return False
+        shapes, own = ({name: value.shape for name, value in one.items()} for one in (state["net"], self.net.state_dict()))
+        if shapes != own:  # an earlier version of this program built it otherwise
             return False
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])

@@ -159,7 +159,7 @@ class _Follower(threading.Thread):
     def _began(self, epoch: int, fits: bool) -> None:
         self._workers += 1
         if not fits:
-            self._say("The checkpoint that lies there is of other data or another plan; the training begins anew.")
+            self._say("The checkpoint that lies there is of other data, another plan or another network; the training begins anew.")
         elif self._workers > 1:
             self._say(f"The worker died; another one goes on after epoch {epoch}.")
         elif epoch:

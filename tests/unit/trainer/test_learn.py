@@ -34,11 +34,15 @@ def test_a_restored_run_has_the_weights_the_optimizer_and_the_time_of_the_killed
     assert again.epoch == 2 and again.steps > killed.steps and again.elapsed > killed.elapsed
 
 
-def test_a_checkpoint_of_another_plan_is_not_gone_on_with(prepared: store.Prepared) -> None:
+def test_a_checkpoint_of_another_plan_or_network_is_not_gone_on_with(prepared: store.Prepared) -> None:
     learner = Learner(prepared.folder, PLAN, composers=0)
     before = [parameter.clone() for parameter in learner.net.parameters()]
     other = Learner(prepared.folder, replace(PLAN, seed=1), composers=0)
     assert not learner.restore(other.state())
+    state = learner.state()
+    wider = {name: torch.cat([value, value]) if value.ndim else value for name, value in state["net"].items()}
+    assert not learner.restore({**state, "net": wider}), "another network, though the plan is the same"
+    assert learner.restore(state)
     assert all(torch.equal(one, now) for one, now in zip(before, learner.net.parameters(), strict=True))
 
 
