@@ -14,7 +14,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 FILES_A_CHILD = 24
-"""A child takes as long to start as it takes to hear so many minutes."""
+"""A child takes some seconds to start, in which it would hear so many files of a minute."""
 _WAITING = 2
 """Pieces of work a core whose results may wait to be taken: never all at once."""
 

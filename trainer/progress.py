@@ -35,12 +35,14 @@ def progress_on(console: Console) -> Iterator[Progress]:
 
 
 def tenths(say: Callable[[str], None]) -> Progress:
-    """Says a line at each tenth of a stage."""
+    """Says a line at each tenth of a stage; nothing of one that was done before it began."""
     said: dict[str, int] = {}
 
     def progress(what: str, n: int, of: int) -> None:
         tenth = n * 10 // of if of else 10
-        if tenth != said.get(what, 0):
+        if what not in said or tenth < said[what]:  # it begins, or another of its name does
+            said[what] = tenth
+        if tenth > said[what]:
             said[what] = tenth
             say(f"{what}: {n} of {of}")
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ from trainer.evaluation.material import sets_of
 from trainer.progress import Progress
 from trainer.releases import thresholds
 from trainer.releases.calibrate import calibrate, calibration_metrics
-from trainer.releases.fusing import Answered, answer, changed
+from trainer.releases.fusing import Answered, answer, changed, exported
 from trainer.releases.package import WEIGHTS, Origin, judged, judges_of
 from trainer.releases.variants import float32_of, weights_of
 from trainer.training.mixing import Recipe
@@ -99,7 +98,7 @@ def ensemble(
     metrics = judged(prepared, judged_on, lambda some: np.concatenate([answer_to(one) for one in some]), own)
     metrics |= {"training": origin.training, "size_mb": round(sum(sizes_mb(fitted).values()), 2)}
     metrics |= {"calibration": calibration_metrics(fitted, clips, composed, prepared)}
-    metrics |= _exported(parts, fitted)
+    metrics |= exported(parts, fitted)
     return write_release(
         folder,
         fitted.release.model_copy(
@@ -237,16 +236,6 @@ def _without_idle(
     shutil.rmtree(fitted.folder)
     again = unite(prepared, stay, fitted.folder, origin)
     return changed(again, members=tuple(weights[member.name] for member in again.release.members))
-
-
-def _exported(parts: Sequence[LoadedRelease], fitted: LoadedRelease) -> dict[str, Any]:
-    """What training measured of the networks that stayed, of the one that differs most from PyTorch: the gate asks for the worst."""
-    stayed = {member.name for member in fitted.release.members}
-    told = [
-        part.release.metrics["int8"] for part in parts
-        if "int8" in part.release.metrics and stayed.issuperset(member.name for member in part.release.members)
-    ]  # fmt: skip
-    return {"int8": max(told, key=lambda one: float(one["onnx_difference"]))} if told else {}
 
 
 def _kept(parts: Sequence[LoadedRelease], fitted: LoadedRelease, prepared: store.Prepared) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,3 +38,20 @@ def answer(loaded: LoadedRelease, by_member: Mapping[str, Float32], prepared: st
 def changed(loaded: LoadedRelease, **changes: Any) -> LoadedRelease:
     """The release with other parts in its `release.json`, in memory."""
     return LoadedRelease(loaded.folder, loaded.release.model_copy(update=changes), loaded.digest)
+
+
+def exported(parts: Sequence[LoadedRelease], fitted: LoadedRelease) -> dict[str, Any]:
+    """What training measured of the networks that stayed, of the one that differs most from PyTorch: the gate asks for the worst."""
+    stayed = {member.name for member in fitted.release.members}
+    told = [
+        part.release.metrics["int8"] for part in parts
+        if "int8" in part.release.metrics and not stayed.isdisjoint(member.name for member in part.release.members)
+    ]  # fmt: skip
+    chosen = {
+        name: one
+        for part in parts for name, one in part.release.metrics.get("optimized", {}).get("members", {}).items() if name in stayed
+    }  # fmt: skip
+    return {
+        **({"int8": max(told, key=lambda one: float(one["onnx_difference"]))} if told else {}),
+        **({"optimized": {"members": chosen}} if chosen else {}),
+    }

@@ -34,7 +34,7 @@ Answer = Callable[[list[store.Item]], Float32]
 
 MAX_INT8_BYTES = 25_000_000
 MAX_STUDENT_BYTES = 4_000_000
-"""A phone's; the student is served in int8 whatever that loses, which is said."""
+"""A phone's; a student whose float32 form is larger is served in int8 whatever that loses, which is said."""
 MAX_MAP_LOSS = 0.01
 """What int8 may lose of the mAP on validation; beyond it float32 is served."""
 WEIGHTS = "weights.pt"
@@ -78,7 +78,7 @@ def package(
     before, after = (evaluate.score(truth, quantize.run(one, windows)) for one in (fp32, int8))
     loss = (before.mean_ap or 0.0) - (after.mean_ap or 0.0)
     fits = int8.stat().st_size <= MAX_INT8_BYTES and loss <= MAX_MAP_LOSS
-    if model == STUDENT and not fits:
+    if model == STUDENT and not fits and fp32.stat().st_size > MAX_STUDENT_BYTES:
         fits = int8.stat().st_size <= MAX_STUDENT_BYTES
         say(f"float32 is {loss:.3f} better and too large for a phone.")
     say(

@@ -105,7 +105,7 @@ def weights_of(loaded: LoadedRelease, member: Member) -> Path | None:
 
 def float32_of(loaded: LoadedRelease, member: Member) -> Path | None:
     """Where the float32 form of an int8 member lies, if training left it beside it."""
-    path = loaded.folder / member.file.replace("int8", "fp32")
+    path = loaded.folder / f"{member.file.partition('-int8')[0]}-fp32.onnx"
     return path if member.precision == "int8" and path.name != member.file and path.is_file() else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -66,21 +67,26 @@ def train(
             tracking.artifact(prepared.folder / "report.json", "prepare")
         tracking.metrics({f"data.{role}.{what}": n for role, one in report.counts.items() for what, n in one.items()})
 
+        part = settings.releases / f".{release_name}.part"
+        shutil.rmtree(part, ignore_errors=True)
         origin = Origin(release_name, commit, tracking.run_id, {"plan": plan.plain()})
         if plan.model in HEADS:
             from trainer.members.body import body_of
             from trainer.members.head import make_head
 
-            made = make_head(prepared, body_of(plan.model), folder, origin, say, tenths(say), champion, plan.recipe)
+            made = make_head(prepared, body_of(plan.model), part, origin, say, tenths(say), champion, plan.recipe)
         else:
-            made = _network(settings, prepared, plan, folder, origin, say, tracking, champion)
+            made = _network(settings, prepared, plan, part, origin, say, tracking, champion)
         if teacher is not None:
             made = _bound(made, teacher)
         if teacher is not None and plan.taught_by:
             from trainer.training.taught import against
 
             more = {"teacher": teacher.release.name, "against_teacher": against(prepared, made, teacher)}
-            made = write_release(folder, made.release.model_copy(update={"metrics": {**made.release.metrics, **more}}))
+            made = write_release(part, made.release.model_copy(update={"metrics": {**made.release.metrics, **more}}))
+        shutil.rmtree(folder, ignore_errors=True)  # what --again makes anew
+        part.rename(folder)  # whole, bound by its licences and measured, or not at all
+        made = load_release(folder)
         register(tracking, made, prepared, say)
     return made
 
@@ -174,7 +180,7 @@ def _trained(state: Path, prepared: store.Prepared, plan: Plan) -> tuple[Any, di
 
     learner = Learner(prepared.folder, plan)
     if not learner.restore(torch.load(state, map_location="cpu", weights_only=True)):
-        raise Broken(f"{state} belongs to other data or another plan; nothing untrained is released.")
+        raise Broken(f"{state} belongs to other data, another plan or another network; nothing untrained is released.")
     training = {"plan": plan.plain(), "epochs": learner.epoch, "steps": learner.steps, "seconds": round(learner.elapsed, 1)}
     return learner.finished(), training
 

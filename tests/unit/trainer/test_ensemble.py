@@ -21,7 +21,7 @@ from trainer.releases import calibrate as calibrate_module
 from trainer.releases import ensemble as module
 from trainer.releases.calibrate import calibrate
 from trainer.releases.ensemble import mixtures, unite, with_weights
-from trainer.releases.fusing import Answered, answer
+from trainer.releases.fusing import Answered, answer, exported
 from trainer.releases.package import Origin
 from trainer.testing import write_folder
 from trainer.training import recommended
@@ -118,8 +118,8 @@ def test_what_the_gate_asks_of_a_network_comes_with_it(prepared: store.Prepared,
     parts[0] = write_release(tmp_path / "one", parts[0].release.model_copy(update={"members": (int8,)}))
     united = unite(prepared, parts[:2], tmp_path / "fused", ORIGIN)
     assert float32_files(united) == {"one": united.folder / "one-fp32.onnx"}
-    assert module._exported(parts, united) == {"int8": {"onnx_difference": 5e-6}}
-    assert module._exported([], united) == {}
+    assert exported(parts, united) == {"int8": {"onnx_difference": 5e-6}}
+    assert exported([], united) == {}
 
 
 def test_members_that_hear_alike_share_evenly(united: LoadedRelease, prepared: store.Prepared) -> None:
