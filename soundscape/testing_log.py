@@ -14,7 +14,7 @@ from kafka import TopicPartition
 from kafka.partitioner.default import murmur2
 
 from soundscape.audio import sha256
-from soundscape.errors import Unavailable
+from soundscape.errors import Reason, Unavailable
 from soundscape.events import ClipAnalysed, ClipDied, ClipRecorded, Event, MinuteRecorded, clip_id
 from soundscape.kafka import abandon, new_consumer, new_producer, publish
 from soundscape.settings import Settings
@@ -110,6 +110,10 @@ class Log:
             lambda: self._seen(self.deaths, clip), f"a dead letter of {clip}", limit_s
         )
         return found[-1]
+
+    def dead(self, clip: str) -> list[ClipDied]:
+        """Its dead letters so far, without those that are sent again by themselves when their model answers."""
+        return [died for died, _ in self.deaths.get(clip, []) if died.reason != Reason.MODEL_UNAVAILABLE]
 
     def poll(self) -> None:
         """Take in what has come."""
