@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from soundscape.errors import Invalid
@@ -36,28 +37,36 @@ def in_children(
         return
     cores = len(os.sched_getaffinity(0))
     wish = min(cores, -(-len(work) // pieces)) if children is None else children
+    done = 0
+
+    @contextmanager
+    def heard(key: K) -> Iterator[None]:
+        nonlocal done
+        try:
+            yield
+        except Invalid as error:
+            if refuse is None:
+                raise
+            refuse(key, error)
+        done += 1
+        progress(done, len(work))
 
     async def run() -> None:
-        pool, gate, done = ChildPool(wish) if wish else None, asyncio.Semaphore(cores * _WAITING), 0
+        pool, gate = ChildPool(wish), asyncio.Semaphore(cores * _WAITING)
 
         async def one(key: K, piece: Callable[[], T]) -> None:
-            nonlocal done
             async with gate:
-                try:
-                    found = await surely(pool, piece) if pool else piece()
-                except Invalid as error:
-                    if refuse is None:
-                        raise
-                    refuse(key, error)
-                else:
-                    take(key, found)
-            done += 1
-            progress(done, len(work))
+                with heard(key):
+                    take(key, await surely(pool, piece))
 
         try:
             await asyncio.gather(*(one(*each) for each in work.items()))
         finally:
-            if pool:
-                pool.close()
+            pool.close()
 
-    asyncio.run(run())
+    if wish:
+        asyncio.run(run())
+        return
+    for key, piece in work.items():
+        with heard(key):
+            take(key, piece())

@@ -25,10 +25,12 @@ def add_bench(releases: Path) -> LoadedRelease:
     folder, temporary = releases / NAME, releases / f".{NAME}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = build(MODEL, LABELS)
     windows = np.random.default_rng(0).random((32, *LOG_MEL.shape), np.float32)
     fp32, int8 = temporary / "fp32.onnx", temporary / f"{MODEL}-int8.onnx"
-    quantize.export(build(MODEL, LABELS), fp32, LOG_MEL, windows)
+    quantize.export(net, fp32, LOG_MEL, windows)
     quantize.quantize(fp32, int8, windows)
     fp32.unlink()
     labels = tuple(f"bench{n:03d}" for n in range(LABELS))

@@ -23,6 +23,8 @@ HALVES = ("auto", "on", "off")
 """When to train in bfloat16; `auto` is where that is measured to be faster."""
 ADDED = ("optimizer", "accumulate", "checkpointing", "half", "taught_by", "adapt", "imagenet")
 """Fields that came later: left out where they have their default, so that a plan made before them keeps its digest."""
+VERSIONS = {"mobilenet_v2": 2}
+"""Of networks that have changed, or what they are taught: another version makes another release, and goes on from no checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,16 @@ class Plan:
         usual = {one.name: one.default for one in fields(self)}
         kept = {name: value for name, value in asdict(self).items() if name not in ADDED or value != usual[name]}
         plain: dict[str, Any] = json.loads(json.dumps(kept))
+        if self.model in VERSIONS:
+            plain["version"] = VERSIONS[self.model]
         return plain
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Plan:
-        """The plan again."""
+        """The plan again, of today's version."""
         recipe: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in plain["recipe"].items()}
-        return cls(**{**plain, "recipe": Recipe(**recipe)})
+        chosen = {name: one for name, one in plain.items() if name != "version"}
+        return cls(**{**chosen, "recipe": Recipe(**recipe)})
 
 
 def chosen_plan(model: str, minutes: float, pseudo: str = "", *, recipe: str = "composed", **chosen: Any) -> Plan:

@@ -63,6 +63,17 @@ class SoundMixer:
         peak = float(np.abs(wave).max())
         return wave if peak <= PEAK else np.asarray(wave * (PEAK / peak), np.float32), truth, weight
 
+    def single(self) -> tuple[Float32, Float32, Float32]:
+        """A window of one clip as it was recorded, a shorter one somewhere in silence; otherwise as `window`."""
+        rng, recipe = self._rng, self._recipe
+        truth, weight = np.zeros(self._labels, np.float32), np.ones(self._labels, np.float32)
+        clip = self._urn.draw(rng)
+        call = _loudest(self._sound(self._clips[clip]), LENGTH, rng, recipe.loudest_of)
+        at = int(rng.integers(0, LENGTH - call.size + 1)) if rng.random() < 0.5 else 0
+        mark(self._columns[clip], truth, weight, recipe)
+        weight[truth > 0] = 1.0
+        return np.pad(call, (at, LENGTH - call.size - at)), truth, weight
+
     def _placed(self, sound: Float32, bed: Float32) -> Float32:
         """A stretch of a clip somewhere in the window, so loud over the bed as the recipe draws."""
         rng, recipe = self._rng, self._recipe

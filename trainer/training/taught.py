@@ -15,13 +15,17 @@ from soundscape.release import LoadedRelease, load_release
 from trainer.data import store
 from trainer.evaluation import evaluate
 from trainer.evaluation.hear import Ears, features_of, sound_of, specs_of
+from trainer.members.models import STUDENT
 from trainer.training.mixing import Recipe
+from trainer.training.plan import VERSIONS
 from trainer.training.sound_mixing import SoundMixer
 
 Float32 = npt.NDArray[np.float32]
 
-WINDOWS = 6000
+WINDOWS = 12000
 """That a student learns from: of 3,000 it learns by heart, and each costs what the teacher takes to hear 5 s."""
+SINGLE = 0.35
+"""Share of them that are a clip as it was recorded: a phone is held towards one bird more often than a recorder is."""
 TOGETHER = 20
 """Windows that a child hears at a time: some seconds of work."""
 TRUST = 0.5
@@ -87,8 +91,9 @@ def lesson(folder: Path, release: Path, number: int, target: Path) -> None:
     prepared = store.load(folder)
     ears = _ears(release)
     specs, columns = specs_of(ears.loaded), _columns(ears, prepared)
-    mixer = SoundMixer(prepared, store.TRAIN, np.random.default_rng([7, number]), Recipe())
-    waves, truth, weight = zip(*(mixer.window() for _ in range(TOGETHER)), strict=True)
+    rng = np.random.default_rng([7, number])
+    mixer = SoundMixer(prepared, store.TRAIN, rng, Recipe())
+    waves, truth, weight = zip(*(mixer.single() if rng.random() < SINGLE else mixer.window() for _ in range(TOGETHER)), strict=True)
     said = np.concatenate([ears.answer(features_of(wave, specs)).unweighted[:, columns] for wave in waves])
     windows = np.concatenate([prepared.spec.compute(wave) for wave in waves]).astype(np.float16)
     what, there = said.astype(np.float16), np.stack(truth)
@@ -134,4 +139,4 @@ def _ears(release: Path) -> Ears:
 
 
 def _home(prepared: store.Prepared, teacher: str) -> Path:
-    return prepared.folder / "processed" / f"taught-{teacher[:8]}-{prepared.digest[:8]}"
+    return prepared.folder / "processed" / f"taught-{VERSIONS[STUDENT]}-{teacher[:8]}-{prepared.digest[:8]}"

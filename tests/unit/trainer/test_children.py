@@ -37,8 +37,10 @@ def _deadly(word: str) -> str:
 
 
 def test_without_anybody_to_refuse_the_reason_is_raised() -> None:
+    taken: list[int] = []
     with pytest.raises(Invalid, match="cut off"):
-        in_children({3: partial(_work, 3)}, lambda *_: None, children=0)
+        in_children({n: partial(_work, n) for n in (1, 3, 4)}, lambda n, _: taken.append(n), children=0)
+    assert taken == [1], "and nothing more is done"
 
 
 def test_a_piece_that_kills_its_child_is_refused_and_its_neighbours_are_not() -> None:

@@ -7,13 +7,22 @@ import json
 import pytest
 
 from soundscape.errors import Invalid
-from trainer.training.plan import ADDED, RATES, Plan, chosen_plan
+from trainer.members.models import STUDENT
+from trainer.training.plan import ADDED, RATES, VERSIONS, Plan, chosen_plan
 
 
 def test_fields_that_came_later_are_told_only_where_they_differ() -> None:
     plain = Plan("small", 20.0).plain()
     assert not set(ADDED) & plain.keys()
     assert Plan("small", 20.0, accumulate=4).plain() == {**plain, "accumulate": 4}
+
+
+def test_a_network_that_has_changed_makes_another_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(STUDENT, 1.0)
+    before = plan.plain()
+    monkeypatch.setitem(VERSIONS, STUDENT, VERSIONS[STUDENT] + 1)
+    assert plan.plain() != before and Plan.of(before) == plan
+    assert "version" not in Plan("small", 1.0).plain()
 
 
 @pytest.mark.parametrize("chosen", [{}, {"optimizer": "sgd", "half": "on", "recipe": "crowded"}])

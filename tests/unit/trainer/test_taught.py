@@ -66,6 +66,22 @@ def test_what_was_heard_is_not_heard_again_and_a_batch_is_between_teacher_and_tr
     np.testing.assert_allclose(said, direct, atol=0.05)
 
 
+def test_some_lessons_are_a_clip_as_it_was_recorded(
+    prepared: store.Prepared, teacher: LoadedRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taught, "TOGETHER", 4)
+    monkeypatch.setattr(taught, "SINGLE", 1.0)
+    taught.lesson(prepared.folder, teacher.folder, 0, tmp_path / "0.npz")
+    with np.load(tmp_path / "0.npz") as kept:
+        windows, truth = kept["windows"].astype(np.float32), kept["truth"]
+    clips = [prepared.windows(item)[0].astype(np.float32) for item in prepared.of(store.TRAIN)]
+    assert (truth.sum(axis=1) == 1).all(), "one species each, and never none"
+    quiet = [(window <= 0).mean() for window in windows]
+    assert min(quiet) > 0.5, "a clip of one second leaves four of silence"
+    whole = [min(np.abs(window - clip).mean() for clip in clips) for window in windows]
+    assert min(whole) < 0.01, "where it lies at the beginning it is what was prepared of the clip"
+
+
 def test_a_student_is_its_teachers_equal_where_it_is_the_teacher(prepared: store.Prepared, teacher: LoadedRelease) -> None:
     found = taught.against(prepared, teacher, teacher)
     assert found["soundscapes"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
