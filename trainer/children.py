@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from soundscape.errors import Invalid
 from soundscape.isolation import ChildPool, surely
+from trainer.progress import Counted
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -24,7 +25,7 @@ def in_children(
     work: Mapping[K, Callable[[], T]],
     take: Callable[[K, T], None],
     refuse: Callable[[K, Invalid], None] | None = None,
-    progress: Callable[[int, int], None] = lambda _n, _of: None,
+    progress: Counted = lambda _n, _of: None,
     children: int | None = None,
     pieces: int = FILES_A_CHILD,
 ) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Told of a stage of work, how much of it is done, and of how much."""
+Counted = Callable[[int, int], None]
+"""Told of the one stage that there is, how much of it is done, and of how much."""
 
 
 @contextmanager

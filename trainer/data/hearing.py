@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from soundscape.errors import Invalid, Reason
 from trainer.children import in_children
 from trainer.data.listen import Heard, Silent, listen
 from trainer.data.notes import noted, noting
+from trainer.progress import Counted
 
 
 class Missing(Invalid):
@@ -32,7 +32,7 @@ class LeftOut:
 
 
 def hear(
-    source: Path, folder: Path, wanted: dict[str, str], progress: Callable[[int, int], None], children: int | None
+    source: Path, folder: Path, wanted: dict[str, str], progress: Counted, children: int | None
 ) -> dict[str, Heard | LeftOut]:
     """Every sound by name, as it was heard or why it was not, those of an earlier run from the ledger.
 

@@ -23,6 +23,7 @@ from trainer.data.listen import Heard
 from trainer.data.speech import Speech, tagger_for_speech, without_speech
 from trainer.data.split import TRAIN, VALIDATION, split
 from trainer.members.body import Body
+from trainer.progress import Counted
 
 MIN_SPECIES = 2
 """A classifier of one species has nothing to tell apart."""
@@ -60,7 +61,7 @@ def prepare(
     data: Path,
     datasets: Path,
     say: Callable[[str], None] = print,
-    progress: Callable[[int, int], None] = lambda _n, _of: None,
+    progress: Counted = lambda _n, _of: None,
     children: int | None = None,
 ) -> tuple[store.Prepared, Report]:
     """Prepare a data folder under `datasets`, in as many children as there are cores, or in `children`; 0 is this process.
@@ -97,7 +98,7 @@ def _prepare(
     folder: Path,
     tagger: tuple[Body, float] | None,
     say: Callable[[str], None],
-    progress: Callable[[int, int], None],
+    progress: Counted,
     children: int | None,
 ) -> tuple[store.Prepared, Report]:
     report = Report(str(catalog.folder), str(folder))

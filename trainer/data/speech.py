@@ -7,7 +7,7 @@ nothing is left out, and that is said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,12 @@ from trainer.evaluation.hear import sound_of
 from trainer.members.body import Body, body_of
 from trainer.members.embed import by_onnx, embedder_file
 from trainer.members.models import TAGGER_HEAD
+from trainer.progress import Counted
 
 EVENT = "speech"
 """The tagger's sound event (trainer/members/tagger.py)."""
 MIN_LEFT_S = 1.0
 """A sound of which less is left teaches nothing."""
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def tagger_for_speech() -> tuple[Body, float] | None:
 
 
 def without_speech(
-    source: Path, folder: Path, items: list[store.Item], body: Body, limit: float, progress: Progress, children: int | None
+    source: Path, folder: Path, items: list[store.Item], body: Body, limit: float, progress: Counted, children: int | None
 ) -> tuple[list[store.Item], Speech]:
     """The items, those of training with the windows named in which somebody speaks; those that are nothing but speech are not among them.
 
@@ -95,7 +95,7 @@ def hear_speech(path: Path, model: Path, spec: FeatureSpec, column: int) -> list
 
 
 def _listen(
-    source: Path, folder: Path, wanted: Mapping[str, str], body: Body, progress: Progress, children: int | None
+    source: Path, folder: Path, wanted: Mapping[str, str], body: Body, progress: Counted, children: int | None
 ) -> dict[str, list[float]]:
     """Scores by digest, for files by digest; those of an earlier run from its notes."""
     notes = folder / "raw" / f"speech-{body.digest}.jsonl"

@@ -17,6 +17,7 @@ from soundscape.fuse import Fused, fuse
 from soundscape.release import LoadedRelease, Member
 from trainer.children import in_children
 from trainer.data import store
+from trainer.progress import Counted
 from trainer.releases.runtimes import open_model
 
 Float32 = npt.NDArray[np.float32]
@@ -133,7 +134,7 @@ def hear_all(
     specs: tuple[FeatureSpec, ...],
     take: Callable[[int, Features], None],
     refuse: Callable[[int, Invalid], None],
-    progress: Callable[[int, int], None] = lambda _n, _of: None,
+    progress: Counted = lambda _n, _of: None,
     children: int | None = None,
 ) -> None:
     """Decode every file and give each one's features to `take`, or the reason why there are none to `refuse`; never all at once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from soundscape.release import LoadedRelease
 from soundscape.taxonomy import Species
 from trainer.evaluation.hear import Ears, Features, hear_all, specs_of
 from trainer.evaluation.material import KINDS, EvaluationSet, Kind, Sound
+from trainer.progress import Counted
 
 Bool = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.str_]
@@ -88,7 +89,7 @@ def columns(loaded: LoadedRelease, species: Sequence[Species]) -> npt.NDArray[np
 def hear_set(
     material: EvaluationSet,
     releases: Mapping[str, Ears],
-    progress: Callable[[int, int], None] = lambda _n, _of: None,
+    progress: Counted = lambda _n, _of: None,
     children: int | None = None,
 ) -> Heard:
     """Let each release hear the whole set once; `releases` by a name of the caller's choice.

@@ -19,7 +19,7 @@ from trainer.evaluation.rivalry import rival_scores
 from trainer.evaluation.rows import Heard, Rows, hear_set
 from trainer.evaluation.slices import measure, slices
 from trainer.evaluation.trained import Trained, trained_on
-from trainer.progress import Progress
+from trainer.progress import Counted, Progress
 
 RELEASE = "release"
 """The name of the release among a set's answers."""
@@ -114,7 +114,7 @@ def _part(
     species: tuple[Species, ...],
     counts: Mapping[str, int],
     rivals: Mapping[str, Float32],
-    progress: Callable[[int, int], None],
+    progress: Counted,
 ) -> dict[str, Any]:
     answers = rows.answers[RELEASE]
     confused = measures.confusions(rows.truth, answers.named, answers.scores, species)

@@ -5,7 +5,7 @@ Everything is mixed as sound, so that any release hears it by its own features. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainer.evaluation.beds import BED_RMS, BEDS, LENGTH
 from trainer.evaluation.hear import Ears, features_of, sound_of, specs_of
 from trainer.evaluation.material import EvaluationSet
 from trainer.evaluation.rows import columns
+from trainer.progress import Counted
 
 CALL_S = 3.0
 """Cut from a clip where it is loudest."""
@@ -54,7 +55,7 @@ class Point:
 
 
 def curves(
-    material: EvaluationSet, ears: Ears, windows: int = WINDOWS, progress: Callable[[int, int], None] | None = None
+    material: EvaluationSet, ears: Ears, windows: int = WINDOWS, progress: Counted | None = None
 ) -> dict[str, list[Point]]:
     """A curve for each kind of strain by its name; none without two species' calls to compose."""
     calls = _calls(material)

@@ -20,9 +20,7 @@ from trainer.evaluation.rows import Rows, columns, hear_set
 from trainer.evaluation.run import described
 from trainer.evaluation.slices import MIN_POSITIVES, Slice, compare, slices
 from trainer.evaluation.trained import Trained, find_prepared, trained_on
-from trainer.gate import checks as gate_checks
-from trainer.gate import golden as gate_golden
-from trainer.gate import served as gate_served
+from trainer.gate import checks, golden, served
 from trainer.gate.checks import Check, Compared
 from trainer.progress import Progress
 
@@ -89,14 +87,14 @@ def judge(
         say(f"{release} is the champion itself: there is nothing to compare it with.")
         champion = None
     trained = trained_on(loaded, datasets)
-    apart = gate_checks.kept_apart(_learnt(whole, trained), trained.prepared is not None)
+    apart = checks.kept_apart(_learnt(whole, trained), trained.prepared is not None)
     material = whole.without([trained, *([trained_on(champion, datasets)] if champion else [])])
     if not material.sounds and apart.passed:
         what = f"All {len(whole.sounds)} sounds of the set taught {release} or its champion"
         raise Invalid(Reason.BAD_REQUEST, f"{what}: nothing is left to judge by; name other data with --data.")
     if not material.sounds:
         return Verdict((Check("release", True, "it holds"), apart), {}, whole.digest, loaded)
-    files = gate_served.float32_files(loaded)
+    files = served.float32_files(loaded)
     listeners = {CANDIDATE: ears}
     if champion is not None:
         listeners[CHAMPION] = Ears(champion)
@@ -112,27 +110,27 @@ def judge(
     overall = {one: evaluate.score(part.truth, part.answers[CANDIDATE].scores, part.recordings) for one, part in heard.rows.items()}
     compared, numbers = _compared(heard.rows, material, trained, loaded, champion, progress)
     own = columns(loaded, material.species)
-    known = gate_golden.choose(rows, material.labels, own >= 0, CHAMPION if champion else None)
-    waves = gate_golden.waves(known)
+    known = golden.choose(rows, material.labels, own >= 0, CHAMPION if champion else None)
+    waves = golden.waves(known)
     name_of = {label: loaded.label_names[n] for label, n in zip(material.labels, own, strict=True) if n >= 0}
     say(f"{len(known)} known clips; the set is {material.digest[:12]}.")
-    checks = [
+    asked = [
         Check("release", True, "its parts and files fit each other"),
         apart,
-        gate_checks.hears_enough(kind, overall[kind].mean_ap),
-        gate_checks.labels_in_place(rows.truth, rows.answers[CANDIDATE].scores),
-        gate_checks.none_worse(compared, champion.release.name if champion else None),
-        gate_checks.int8_agrees(_maps(heard.rows, FLOAT32) if files else {}, _maps(heard.rows, CANDIDATE)),
-        gate_checks.pytorch_agrees(loaded.release.metrics),
-        gate_checks.triton_agrees(
-            gate_served.triton_parity(settings, ears, waves), {one.name: one.precision for one in loaded.release.members}
+        checks.hears_enough(kind, overall[kind].mean_ap),
+        checks.labels_in_place(rows.truth, rows.answers[CANDIDATE].scores),
+        checks.none_worse(compared, champion.release.name if champion else None),
+        checks.int8_agrees(_maps(heard.rows, FLOAT32) if files else {}, _maps(heard.rows, CANDIDATE)),
+        checks.pytorch_agrees(loaded.release.metrics),
+        checks.triton_agrees(
+            served.triton_parity(settings, ears, waves), {one.name: one.precision for one in loaded.release.members}
         ),
-        gate_checks.fits(gate_served.sizes(loaded), gate_served.given(loaded)),
-        gate_checks.quick_enough(
-            gate_served.window_ms(loaded, waves[0]), gate_served.window_ms(champion, waves[0]) if champion else None,
-            gate_served.network_ms(),
+        checks.fits(served.sizes(loaded), served.given(loaded)),
+        checks.quick_enough(
+            served.window_ms(loaded, waves[0]), served.window_ms(champion, waves[0]) if champion else None,
+            served.network_ms(),
         ),
-        *gate_golden.golden(ears, known, name_of, CHAMPION if champion else None),
+        *golden.golden(ears, known, name_of, CHAMPION if champion else None),
     ]  # fmt: skip
     metrics = {
         "release": release,
@@ -143,7 +141,7 @@ def judge(
         "labels_lost": sorted(set(champion.label_names) - set(loaded.label_names)) if champion else [],
         "labels_lacking": list(rows.answers[CANDIDATE].lacks),
     }
-    return Verdict(tuple(checks), metrics, material.digest, loaded)
+    return Verdict(tuple(asked), metrics, material.digest, loaded)
 
 
 def _own_data(loaded: LoadedRelease, datasets: Path) -> Path:

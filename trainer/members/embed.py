@@ -18,11 +18,11 @@ from trainer.evaluation.hear import sound_of
 from trainer.members.birdnet import interpreter
 from trainer.members.body import Body
 from trainer.members.graft_onnx import EMBEDDING
+from trainer.progress import Counted
 from trainer.training.mixing import Recipe
 from trainer.training.sound_mixing import SoundMixer
 
 Float32 = npt.NDArray[np.float32]
-Progress = Callable[[int, int], None]
 
 TOGETHER = 20
 """Composed windows that a child hears at a time: some seconds of work."""
@@ -37,7 +37,7 @@ class Scenes(NamedTuple):
 
 
 def embeddings(
-    prepared: store.Prepared, body: Body, items: Sequence[store.Item], progress: Progress = lambda _n, _of: None
+    prepared: store.Prepared, body: Body, items: Sequence[store.Item], progress: Counted = lambda _n, _of: None
 ) -> dict[str, Float32]:
     """By item name: float32 (windows, chunks, embedding). What an earlier run has heard is not heard again.
 
@@ -51,7 +51,7 @@ def embeddings(
 
 
 def scenes(
-    prepared: store.Prepared, body: Body, role: str, windows: int, recipe: Recipe, progress: Progress = lambda _n, _of: None
+    prepared: store.Prepared, body: Body, role: str, windows: int, recipe: Recipe, progress: Counted = lambda _n, _of: None
 ) -> Scenes:
     """Windows composed from a role's clips; as `embeddings`, and the same for the same data and recipe."""
     home, model = _home(prepared, body)
@@ -88,7 +88,7 @@ def run(model: Any, chunks: Float32) -> Float32:
     return np.stack(answers).reshape(*chunks.shape[:2], -1)
 
 
-def each_once(jobs: Mapping[Path, Callable[[], None]], progress: Progress) -> None:
+def each_once(jobs: Mapping[Path, Callable[[], None]], progress: Counted) -> None:
     """Do the work whose file is not there yet, in a child a core: a sound that kills its decoder ends the run with one sentence."""
     todo = {file: job for file, job in jobs.items() if not file.is_file()}
     before = len(jobs) - len(todo)

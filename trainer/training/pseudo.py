@@ -16,6 +16,7 @@ from soundscape.errors import Invalid, Reason
 from soundscape.release import LoadedRelease
 from trainer.data import store
 from trainer.evaluation.hear import Ears, features_of, sound_of, specs_of
+from trainer.progress import Counted
 from trainer.training.mixing import Known
 
 Float32 = npt.NDArray[np.float32]
@@ -24,7 +25,7 @@ PRESENT, ABSENT = 0.8, 0.05
 """Confidences from which on a species is taken to call in a window, and up to which not; of what lies between nothing is known."""
 
 
-def hear(prepared: store.Prepared, teacher: LoadedRelease, say: Callable[[str], None], progress: Callable[[int, int], None]) -> str:
+def hear(prepared: store.Prepared, teacher: LoadedRelease, say: Callable[[str], None], progress: Counted) -> str:
     """Hear every recording without labels with a release, once; the name of what was heard, for a recipe.
 
     Raises Invalid if there is no such recording, or the release does not know a species of the data.

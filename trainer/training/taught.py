@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from trainer.data import store
 from trainer.evaluation import evaluate
 from trainer.evaluation.hear import Ears, features_of, sound_of, specs_of
 from trainer.members.models import STUDENT
+from trainer.progress import Counted
 from trainer.training.mixing import Recipe
 from trainer.training.plan import VERSIONS
 from trainer.training.sound_mixing import SoundMixer
@@ -35,7 +36,7 @@ STRIPES = ((0, 16), (1, 40))
 
 
 def hear(
-    prepared: store.Prepared, teacher: LoadedRelease, windows: int, progress: Callable[[int, int], None] = lambda _n, _of: None
+    prepared: store.Prepared, teacher: LoadedRelease, windows: int, progress: Counted = lambda _n, _of: None
 ) -> None:
     """Let the teacher hear windows composed from training clips; what an earlier run has heard is not heard again.
 

@@ -13,9 +13,8 @@ from soundscape.release import RELEASE_FILE, LoadedRelease, load_release, write_
 from soundscape.settings import Settings
 from soundscape.testing import tone
 from trainer.evaluation.hear import Ears
-from trainer.gate import golden as gate_golden
+from trainer.gate import golden, served
 from trainer.gate import record as gate_record
-from trainer.gate import served as gate_served
 from trainer.gate.checks import Check
 from trainer.gate.golden import Known
 from trainer.gate.run import Verdict
@@ -83,7 +82,7 @@ def test_golden_clips_tell_a_sound_release_from_a_deaf_and_a_loud_one(loaded: Lo
     own = {"low": "low", "top": "top"}
 
     def failed(release: LoadedRelease, names: dict[str, str] = own) -> list[str]:
-        return [one.name for one in gate_golden.golden(Ears(release), known, names, None) if not one.passed]
+        return [one.name for one in golden.golden(Ears(release), known, names, None) if not one.passed]
 
     assert failed(loaded) == []
     assert failed(loaded, {"low": "top", "top": "low"}) == ["positive"]
@@ -104,20 +103,20 @@ def test_gain_that_tips_a_decision_is_found(loaded: LoadedRelease) -> None:
             return found
 
     known = [Known("a", tone(5.0, 500.0), "low")]
-    checks = {one.name: one for one in gate_golden.golden(Moody(loaded), known, {"low": "low"}, None)}
+    checks = {one.name: one for one in golden.golden(Moody(loaded), known, {"low": "low"}, None)}
     assert not checks["gain"].passed and "mid in a" in checks["gain"].says
-    assert {one.name: one.passed for one in gate_golden.golden(Ears(loaded), known, {"low": "low"}, None)}["gain"]
+    assert {one.name: one.passed for one in golden.golden(Ears(loaded), known, {"low": "low"}, None)}["gain"]
 
 
 def test_files_are_measured_as_they_are_served(settings: Settings, loaded: LoadedRelease) -> None:
     member = loaded.release.members[0]
-    assert gate_served.sizes(loaded) == {"tones": (loaded.folder / member.file).stat().st_size}
-    assert gate_served.given(loaded) == [] and gate_served.float32_files(loaded) == {}
+    assert served.sizes(loaded) == {"tones": (loaded.folder / member.file).stat().st_size}
+    assert served.given(loaded) == [] and served.float32_files(loaded) == {}
     (loaded.folder / "model-int8.onnx").write_bytes((loaded.folder / member.file).read_bytes())
     (loaded.folder / "model-fp32.onnx").write_bytes(b"the float32 form")
     small = member.model_copy(update={"file": "model-int8.onnx", "precision": "int8"})
     write_release(loaded.folder, loaded.release.model_copy(update={"members": (small,)}))
     again = load_release(loaded.folder)
-    assert gate_served.float32_files(again) == {"tones": loaded.folder / "model-fp32.onnx"}
-    assert gate_served.window_ms(again, tone(5.0, 500.0)) > 0
-    assert gate_served.network_ms() > 0
+    assert served.float32_files(again) == {"tones": loaded.folder / "model-fp32.onnx"}
+    assert served.window_ms(again, tone(5.0, 500.0)) > 0
+    assert served.network_ms() > 0

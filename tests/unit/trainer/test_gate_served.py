@@ -16,7 +16,7 @@ from soundscape.release import LoadedRelease
 from soundscape.settings import Settings
 from soundscape.testing import tone
 from trainer.evaluation.hear import Ears
-from trainer.gate import served as gate_served
+from trainer.gate import served
 from trainer.gate.checks import Parity, triton_agrees
 
 WAVES = [tone(5.0, 500.0), tone(5.0, 8000.0)]
@@ -60,34 +60,34 @@ class World:
 def world(loaded: LoadedRelease, monkeypatch: pytest.MonkeyPatch) -> World:
     """Where a Triton answers."""
     made = World(Ears(loaded))
-    monkeypatch.setattr(gate_served, "answers_at", lambda *_: True)
+    monkeypatch.setattr(served, "answers_at", lambda *_: True)
     monkeypatch.setattr(operator, "ask", made.ask)
     monkeypatch.setattr(tritonclient.grpc, "InferenceServerClient", lambda _: made)
     return made
 
 
 def test_a_release_is_served_for_as_long_as_it_is_compared(settings: Settings, world: World) -> None:
-    same = gate_served.triton_parity(settings, world.ears, WAVES)
+    same = served.triton_parity(settings, world.ears, WAVES)
     assert (same.unasked, same.failed) == ("", "") and same.differences["tones"] < 1e-5
     assert world.asked == [("POST", "/loan"), ("DELETE", "/loan/l-1")]
     world.off = 0.5
-    assert not triton_agrees(gate_served.triton_parity(settings, world.ears, WAVES), {"tones": "fp32"}).passed
+    assert not triton_agrees(served.triton_parity(settings, world.ears, WAVES), {"tones": "fp32"}).passed
     world.off = float("nan")
-    assert not triton_agrees(gate_served.triton_parity(settings, world.ears, WAVES), {"tones": "fp32"}).passed
+    assert not triton_agrees(served.triton_parity(settings, world.ears, WAVES), {"tones": "fp32"}).passed
 
 
 def test_without_a_triton_nothing_is_asked(settings: Settings, loaded: LoadedRelease) -> None:
-    assert "no Triton answers here" in gate_served.triton_parity(settings, Ears(loaded), WAVES).unasked
+    assert "no Triton answers here" in served.triton_parity(settings, Ears(loaded), WAVES).unasked
 
 
 def test_without_a_deployer_it_is_said_that_nothing_was_asked(settings: Settings, world: World) -> None:
     world.refusal = Unavailable("The deployer does not answer.")
-    assert gate_served.triton_parity(settings, world.ears, WAVES) == Parity(unasked="The deployer does not answer.")
+    assert served.triton_parity(settings, world.ears, WAVES) == Parity(unasked="The deployer does not answer.")
 
 
 def test_what_triton_cannot_load_is_refused(settings: Settings, world: World) -> None:
     world.refusal = Invalid(Reason.BAD_REQUEST, "Triton cannot load tones-0")
-    assert gate_served.triton_parity(settings, world.ears, WAVES) == Parity(failed="Triton cannot load tones-0")
+    assert served.triton_parity(settings, world.ears, WAVES) == Parity(failed="Triton cannot load tones-0")
 
 
 @pytest.mark.parametrize(("status", "asked"), [("UNAVAILABLE", False), ("DEADLINE_EXCEEDED", False), ("INTERNAL", True)])
@@ -95,6 +95,6 @@ def test_a_model_that_fails_is_refused_and_a_server_that_is_busy_is_not_asked(
     settings: Settings, world: World, status: str, asked: bool
 ) -> None:
     world.failure = InferenceServerException("it died", f"StatusCode.{status}")
-    found = gate_served.triton_parity(settings, world.ears, WAVES)
+    found = served.triton_parity(settings, world.ears, WAVES)
     assert bool(found.failed) is asked and bool(found.unasked) is not asked
     assert world.asked[-1] == ("DELETE", "/loan/l-1"), "given back all the same"
