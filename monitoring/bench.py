@@ -56,8 +56,9 @@ def latency(users: int, rate: float | None, backlog: bool, minutes: int, seconds
         loads = Users(settings.url(Port.GATEWAY), key, clips, users)
         asyncio.run(loads.run(3.0, rate))
         if backlog:
+            sounds = [forest(60.0, seed) for seed in range(8)]
             started = time.time()
-            ids = publish_minutes(settings, site, minutes)
+            ids = publish_minutes(settings, site, sounds, minutes)
         sent = asyncio.run(loads.run(seconds, rate))
     answers.read(500)
     mine = [answers.found[one.clip_id][0] for one in sent if one.clip_id in answers.found]

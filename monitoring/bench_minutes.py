@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,32 +12,36 @@ from soundscape.settings import Settings
 if TYPE_CHECKING:
     from monitoring.answers import Answers
 
+RECORDERS = 8
+"""Streams that the minutes come from."""
 
-def publish_minutes(settings: Settings, site: str, minutes: int) -> set[str]:
-    """Publish recorded minutes as fast as the broker acknowledges; returns their ids."""
-    from monitoring.sound import forest
+
+def publish_minutes(settings: Settings, site: str, sounds: Sequence[bytes], minutes: int) -> set[str]:
+    """Publish so many recorded minutes, these sounds in turn, as fast as the broker acknowledges; returns their ids.
+
+    The sounds are made beforehand: making eight takes seconds, in which a stream that is measured would have nothing to do.
+    """
     from soundscape.audio import sha256
     from soundscape.events import MinuteRecorded, clip_id
     from soundscape.kafka import broker_errors, new_producer
     from soundscape.topics import RECORDINGS
     from soundscape.wire import encode
 
-    sounds = [forest(60.0, seed) for seed in range(8)]
     digests = [sha256(sound) for sound in sounds]
     producer, now, sent, ids = new_producer(settings), datetime.now(UTC), [], set()
     with broker_errors():
         for n in range(minutes):
-            recorder, moment = f"bench-{n % 8}", now + timedelta(minutes=n)
+            recorder, moment, which = f"bench-{n % RECORDERS}", now + timedelta(minutes=n), n % len(sounds)
             event = MinuteRecorded.model_validate(
                 {
-                    "clip_id": clip_id(site, recorder, moment, digests[n % 8]),
+                    "clip_id": clip_id(site, recorder, moment, digests[which]),
                     "site": site,
                     "stream": recorder,
                     "recorder": recorder,
                     "recorded_at": moment,
-                    "sha256": digests[n % 8],
+                    "sha256": digests[which],
                     "published_at": datetime.now(UTC),
-                    "audio": sounds[n % 8],
+                    "audio": sounds[which],
                 }
             )
             message = encode(event)
@@ -48,10 +53,10 @@ def publish_minutes(settings: Settings, site: str, minutes: int) -> set[str]:
     return ids
 
 
-def publish_and_read(settings: Settings, site: str, minutes: int, answers: Answers) -> set[str]:
-    """Publish recorded minutes to a site while answers are read; their ids. Raises what stopped the publishing."""
+def publish_and_read(settings: Settings, site: str, sounds: Sequence[bytes], minutes: int, answers: Answers) -> set[str]:
+    """As `publish_minutes`, while answers are read. Raises what stopped the publishing."""
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(publish_minutes, settings, site, minutes)
+        sending = pool.submit(publish_minutes, settings, site, sounds, minutes)
         while not sending.done():
             answers.read()
         return sending.result()

@@ -45,12 +45,12 @@ def stream(minutes: int, site: str, peer: str | None, as_json: bool) -> None:
     ways = {"bare loop": (model, arrangements())} | ({"BirdNET alone": (other, arrangements((1, 20)))} if other else {})
     best = {name: (way, fastest(way, tried, some, telling(name))) for name, (way, tried) in ways.items()}
     answers = Answers(settings)
-    warm = publish_minutes(settings, site, 8)
+    warm = publish_minutes(settings, site, sounds, 8)
     answers.wait(warm, 300.0)
     beside = {name: [bare_speed(*how, some)] for name, how in best.items()}
     pids = stack_pids()
     before, started = cpu_seconds(pids), time.time()
-    ids = publish_and_read(settings, site, minutes, answers)
+    ids = publish_and_read(settings, site, sounds, minutes, answers)
     answers.wait(ids, 900.0)
     shares = cpu_shares(before, cpu_seconds(pids), time.time() - started)
     spent = max(answers.found[one][1] for one in ids) - started

@@ -71,7 +71,7 @@ def test_answers_are_read_while_minutes_are_sent(monkeypatch: pytest.MonkeyPatch
         return {CLIP}
 
     monkeypatch.setattr(bench_minutes, "publish_minutes", publish)
-    assert bench_minutes.publish_and_read(get_settings(), "bench", 1, answers) == {CLIP}
+    assert bench_minutes.publish_and_read(get_settings(), "bench", [b"OggS"], 1, answers) == {CLIP}
 
 
 def test_what_stopped_the_sender_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_what_stopped_the_sender_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(bench_minutes, "publish_minutes", publish)
     with pytest.raises(Unavailable, match="The broker did not answer"):
-        bench_minutes.publish_and_read(get_settings(), "bench", 1, MagicMock())
+        bench_minutes.publish_and_read(get_settings(), "bench", [b"OggS"], 1, MagicMock())
 
 
 class Bare:
