@@ -13,7 +13,7 @@ from consumers.loans import Loans
 from consumers.model_server import ModelServer, build
 from consumers.probe_clips import confirm
 from consumers.registry import Registry
-from consumers.transitions import deployed
+from consumers.transitions import deployed, require_licence
 from consumers.waiting_letters import WaitingLetters
 from soundscape.deployments import read_states
 from soundscape.errors import Invalid, Reason, Unavailable
@@ -54,6 +54,8 @@ class Deployer:
         self._states: dict[str, SiteDeployed] = {}
         self._read = False
         self._sick: dict[str, list[str]] = {}
+        self._refused: dict[str, str] = {}
+        """By site and release, why one that its state names is not served."""
         self._seen: dict[str, Seen] = {}
         self._releases: dict[str, LoadedRelease] = {}
         self._loans = Loans()
@@ -125,7 +127,7 @@ class Deployer:
             state = make(before)
             if release is not None:
                 name = release.release.name
-                _check_licence(release, accept_noncommercial)
+                require_licence(release, accept_noncommercial)
                 self.step(site, generation, "asked", name, f"by {actor}")
                 try:
                     self._serve(release)
@@ -194,12 +196,15 @@ class Deployer:
             for name in there - wanted.keys():
                 self._server.unload(name)
                 self.step("all", 0, "unloaded", None, name)
-            self.trouble = "; ".join(f"{name}: {why[0]}" for name, why in self._sick.items() if why)
+            sick = [f"{name}: {why[0]}" for name, why in self._sick.items() if why]
+            refused = [self._refused[one] for one in self._refused.keys() & self._answering()]
+            self.trouble = "; ".join([*sick, *sorted(refused)])
         self._registry.follow(self.states())
         self._replay_waiting(wanted)
 
     def _wanted(self) -> dict[str, tuple[LoadedRelease, Member, list[str]]]:
         wanted: dict[str, tuple[LoadedRelease, Member, list[str]]] = {}
+        refused: dict[str, str] = {}
         for state in self._states.values():
             for ref in filter(None, (state.champion, state.previous, state.candidate)):
                 try:
@@ -207,14 +212,21 @@ class Deployer:
                         self._releases[ref.digest] = named_release(self._settings.releases, ref.name, ref.digest)
                     loaded = self._releases[ref.digest]
                 except Invalid as error:
-                    log.error("site %s: %s", state.site, error)
+                    refused[f"{state.site}/{ref.name}"] = f"site {state.site}: {error}"
                     continue
                 for member in loaded.release.members:
                     wanted.setdefault(member.triton_name, (loaded, member, []))[2].append(state.site)
+        for what in refused.keys() - self._refused.keys():
+            log.error("%s", refused[what])
+        self._refused = refused
         for loaded in self._loans.out():
             for member in loaded.release.members:
                 wanted.setdefault(member.triton_name, (loaded, member, []))
         return wanted
+
+    def _answering(self) -> set[str]:
+        """Sites with the releases that answer clips or are on trial there, as `_refused` names them; without those kept for a way back."""
+        return {f"{one.site}/{ref.name}" for one in self._states.values() for ref in (one.champion, one.candidate) if ref}
 
     def _works(self, name: str, loaded: LoadedRelease, member: Member) -> bool:
         """Whether a loaded model answers: by the clips that it answered since the last look, else by a probe."""
@@ -285,12 +297,3 @@ def consumer_has(settings: Settings, topic: str) -> bool:
             return topic in consumer.topics()
     finally:
         consumer.close()
-
-
-def _check_licence(loaded: LoadedRelease, accepted: bool) -> None:
-    bound = [f"{member.name} ({member.licence})" for member in loaded.release.members if member.noncommercial]
-    if bound and not accepted:
-        raise Invalid(
-            Reason.BAD_REQUEST,
-            f"Release {loaded.release.name} may not be used commercially: {', '.join(bound)}; deploy it with --accept-noncommercial.",
-        )

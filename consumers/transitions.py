@@ -7,6 +7,15 @@ from typing import Any
 
 from soundscape.errors import Invalid, Reason
 from soundscape.events import ReleaseRef, Share, SiteDeployed
+from soundscape.release import LoadedRelease
+
+
+def require_licence(loaded: LoadedRelease, accepted: bool) -> None:
+    """Raise Invalid if a member may not be used commercially and that was not accepted."""
+    bound = [f"{member.name} ({member.licence})" for member in loaded.release.members if member.noncommercial]
+    if bound and not accepted:
+        what = f"Release {loaded.release.name} may not be used commercially: {', '.join(bound)}"
+        raise _refused(f"{what}; deploy it with --accept-noncommercial.")
 
 
 def deployed(before: SiteDeployed | None, site: str, release: ReleaseRef, actor: str) -> SiteDeployed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,8 @@ from trainer.releases import quantize
 NAME = "bench"
 LABELS = 206
 MODEL = "efficientnet_b0"
+CREATED_AT = "2026-01-01T00:00:00+00:00"
+"""Whenever it is made it is the same to the byte: a site that it was deployed to goes on."""
 
 
 def add_bench(releases: Path) -> LoadedRelease:
@@ -49,7 +50,7 @@ def add_bench(releases: Path) -> LoadedRelease:
         features={LOG_MEL.fingerprint: LOG_MEL},
         members=(member,),
         threshold=1.0,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=CREATED_AT,
     )
     write_release(temporary, release)
     shutil.rmtree(folder, ignore_errors=True)

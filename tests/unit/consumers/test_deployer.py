@@ -444,3 +444,22 @@ def test_what_a_probe_sends_is_the_batch_that_triton_prefers(world: World) -> No
     """Else two of its inferences are answered as one, by one instance."""
     loaded = load_release(world.settings.releases / "one")
     assert f"preferred_batch_size: [ {probe.WINDOWS} ]" in configuration(world.settings, loaded, loaded.release.members[0])
+
+
+def test_a_release_that_was_changed_after_it_was_deployed_is_said_once_and_until_it_is_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its site's clips die of it: a deployer that called itself healthy would leave nobody to find out."""
+    world.deploy("one")
+    world.deployer._releases.clear()  # as after a restart
+    manifest = world.settings.releases / "one" / "release.json"
+    before = manifest.read_bytes()
+    loaded = load_release(world.settings.releases / "one")
+    write_release(loaded.folder, loaded.release.model_copy(update={"created_at": "2020-01-01T00:00:00+00:00"}))
+    world.deployer.reconcile()
+    world.deployer.reconcile()
+    assert "site s: Release one is refused: it was changed" in world.deployer.trouble
+    assert len([one for one in caplog.records if "it was changed" in one.getMessage()]) == 1
+    manifest.write_bytes(before)
+    world.deployer.reconcile()
+    assert world.deployer.trouble == ""
