@@ -188,4 +188,4 @@ def _read(path: Path, wanted: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def _invalid(what: str) -> Invalid:
-    return Invalid(Reason.BAD_REQUEST, f"{what[0].upper()}{what[1:]}.")
+    return Invalid(Reason.BAD_REQUEST, f"{what}.")
