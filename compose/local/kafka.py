@@ -20,6 +20,8 @@ BATCH_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
 ROOM_BYTES = 64 * 1024 * 1024
 """Free disk below which Kafka would only start to die: one segment."""
 HEAP = ("-Xms256m", "-Xmx512m")
+COMPILER = "-XX:TieredStopAtLevel=1"
+"""Java's quick compiler alone: the thorough one takes more from a small machine than it gives back (docs/decisions/0014-ceiling.md)."""
 
 
 def server_properties(settings: Settings) -> str:
@@ -58,7 +60,7 @@ def java(*arguments: str) -> list[str]:
     log = "-Dorg.slf4j.simpleLogger"
     quiet = (f"{log}.showDateTime=true", f"{log}.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss", f"{log}.defaultLogLevel=warn",
              f"{log}.log.kafka.server.KafkaRaftServer=info")  # fmt: skip
-    machine = (*HEAP, "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", *quiet)
+    machine = (*HEAP, COMPILER, "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", *quiet)
     return [program(tools.JAVA), *machine, "-cp", f"{tools.KAFKA_JARS}/*", *arguments]
 
 
