@@ -48,7 +48,8 @@ class Answers:
         deadline = time.monotonic() + limit_s
         while missing := wanted - self.found.keys():
             if time.monotonic() > deadline:
-                raise Unavailable(f"{len(missing)} of {len(wanted)} clips were not answered within {limit_s:.0f} s.")
+                what = f"{len(missing)} of {len(wanted)} clips were not answered within {limit_s:.0f} s"
+                raise Unavailable(f"{what}; `soundscape deadletters list` shows those that died.")
             self.read()
 
     def close(self) -> None:
