@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 500
 """Longest wait for records; what has arrived is handed over at once."""
-GATHER_MS = 1000
+GATHER_MS = 250
 """How long the broker gathers records before it answers a reader, short of GATHER_BYTES: one that were woken by each clip would take its
-turn on the cores just while the guide waits for the answer. Nobody waits for a second in what these readers keep."""
+turn on the cores just while the guide waits for the answer."""
 GATHER_BYTES = 1_000_000
 """A reader that is behind is never made to wait."""
 MEASURE_S = 2.0

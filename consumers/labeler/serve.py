@@ -49,7 +49,10 @@ def follow(settings: Settings, desk: Desk, pulse: Pulse) -> None:
                 if not any(lag.values()):
                     shelf.ready.set()
                     desk.sweep()
-                pulse.beat(lag)
+                if shelf.ready.is_set():
+                    pulse.beat(lag)
+                else:  # its door answers 503 so far
+                    pulse.fail("The samples and labels are still being read.")
 
 
 def main() -> None:
